@@ -1,0 +1,292 @@
+/* The contract between kernel programs, meshd and the bundle: every struct that crosses a map.
+ *
+ * Compiles as BPF C and as user-space C11. Addresses are 16 bytes in network order, IPv4 as
+ * ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2); ports are host order unless a name says otherwise.
+ * Changing any layout here changes MESH_ABI: a node refuses a bundle of another ABI. */
+#ifndef MESH_ABI_H
+#define MESH_ABI_H
+
+#ifdef __bpf__
+#include "kernel.h"
+#else
+#include <linux/types.h>
+#endif
+
+#define MESH_ABI 1u
+
+enum {
+	MESH_GENERATIONS = 8, /* resident generations: slots of every jump table */
+	MESH_SPLITS = 16,     /* weighted shares in one arm of a route */
+	MESH_PORT_BOUNDS = 64, /* (protocol, port) intervals of one destination */
+	MESH_BACKENDS_STICKY = 1024, /* backends of one set that rendezvous hashing looks at */
+	MESH_UDP_REPLY_S = 60, /* language.md 14: a reply is part of its request */
+};
+
+/* What the node does with verdicts. */
+enum mesh_mode { MESH_ENFORCE = 0, MESH_OBSERVE = 1, MESH_OFF = 2 };
+
+/* Map "control": one element, mmapable. `active` is the store that switches a node. */
+struct mesh_control {
+	__u32 active; /* slot + 1; 0: nothing was ever applied, everything passes and is counted */
+	__u32 mode;   /* enum mesh_mode */
+	__u32 epoch;  /* inventory epoch, never repeats while a socket can remember it */
+	__u32 record_rate; /* flow records a second and CPU */
+};
+
+/* .rodata object "config" of every policy program: written by meshd before it is loaded. */
+struct mesh_config {
+	__u32 abi;
+	__u32 generation; /* unique on this node, never reused, never 0 */
+};
+
+/* Maps "peers4" (key __be32) and "peers6" (key 16 bytes): who has this address. */
+enum { MESH_PEER_ENROLLED = 1, MESH_PEER_LOCAL = 2, MESH_PEER_QUARANTINED = 4 };
+struct mesh_peer {
+	__u32 endpoint; /* index into the generation's "classes"; never 0 */
+	__u32 flags;
+};
+
+/* Map "netns" (key: u64 netns cookie): whose network namespace is this. */
+enum {
+	MESH_NETNS_ENROLLED = 1,
+	MESH_NETNS_NODE = 2,    /* the host's namespace: its sockets are `node` */
+	MESH_NETNS_MANY4 = 4,   /* several IPv4 addresses whose block classes may differ: the caller's */
+	MESH_NETNS_MANY6 = 8,   /* block is known only when the packet leaves */
+};
+struct mesh_netns {
+	__u32 endpoint4; /* the endpoint of its (first) IPv4 address, 0: none */
+	__u32 endpoint6;
+	__u32 flags;
+	__u32 pad;
+};
+
+/* Map "classes" (array by endpoint, private to a generation): what an address means to a policy.
+ * src 0 is "unknown": closed. */
+struct mesh_class {
+	__u16 src;   /* source class */
+	__u16 dst;   /* destination class */
+	__u16 block; /* address block of this very address */
+	__u16 pad;
+};
+
+/* Fixed class numbers; the others are numbered by the compiler (manifest "classes"). */
+enum {
+	MESH_CLASS_UNKNOWN = 0,
+	MESH_CLASS_WORLD = 1,
+	MESH_CLASS_NODE = 2,
+	MESH_CLASS_OTHER = 3,    /* a workload of a namespace that the policy never names */
+	MESH_CLASS_CONFLICT = 4, /* as a destination only: a workload that matches two services */
+	MESH_CLASS_FIRST = 5,
+};
+
+/* The rules of a generation are numbered 0..n-1 (manifest "rules"); behind them these four. */
+enum mesh_special { MESH_DEFAULT = 0, MESH_SELF, MESH_CONFLICT, MESH_UNKNOWN, MESH_SPECIALS };
+
+/* A connection or flow seen from a socket. Key of "exact", "flows". */
+struct mesh_tuple {
+	__u8 local[16];
+	__u8 remote[16];
+	__u16 local_port;
+	__u16 remote_port;
+	__u8 protocol;
+	__u8 pad[3];
+};
+
+/* Map "exact": local sockets whose identity is not what their address says (host processes,
+ * foreign namespaces). Key: local is the caller. Written by sockops, deleted at TCP_CLOSE. */
+struct mesh_exact {
+	__u32 src; /* MESH_CLASS_NODE or MESH_CLASS_OTHER: the only classes that need it */
+};
+
+/* Map "flows" (LRU): UDP direction by peer. */
+enum mesh_role { MESH_ROLE_NONE = 0, MESH_ROLE_OUT, MESH_ROLE_IN, MESH_ROLE_LISTEN, MESH_ROLE_OLD };
+struct mesh_flow {
+	__u64 seen_ns; /* bpf_ktime_get_ns */
+	__u32 generation;
+	__u32 epoch;
+	__u8 role;    /* MESH_ROLE_OUT or MESH_ROLE_IN */
+	__u8 verdict; /* 1: pass */
+	__u8 pad[6];
+};
+
+/* Map "sockets" (sk_storage). A verdict counts only under its (generation, epoch). */
+struct mesh_socket {
+	__u32 generation;
+	__u32 epoch;
+	__u8 role; /* enum mesh_role */
+	__u8 verdict;
+	__u16 service_port; /* what the application asked for, 0: no service address */
+	__u8 service[16];
+};
+
+/* Map "nat" (LRU): UDP service translation of one socket, both ways. */
+struct mesh_nat_key {
+	__u64 socket;
+	__u8 address[16];
+	__u16 port;
+	__u8 reverse; /* 0: service -> backend, 1: backend -> service */
+	__u8 pad[5];
+};
+struct mesh_nat {
+	__u8 address[16];
+	__u16 port;
+	__u16 pad;
+	__u32 generation;
+	__u32 epoch;
+};
+
+/* Map "vips" (hash, private to a generation): service addresses. */
+struct mesh_vip_key {
+	__u8 address[16];
+	__u16 port;
+	__u8 protocol; /* IPPROTO_TCP, IPPROTO_UDP */
+	__u8 pad;
+};
+struct mesh_vip {
+	__u16 dst;    /* class of the service */
+	__u16 target; /* the workload's port; 0: the address belongs to the mesh, the port does not */
+};
+/* An address key with port 0, protocol 0 exists for every service address: an undeclared port of
+ * a service address is refused as `unknown`. */
+
+/* Map "sets" (array, private): index = 2 * set + (IPv6 ? 1 : 0); sets are numbered in the manifest.
+ * Both words are stored as one 8-byte value: a reader sees old or new, never a mixture. */
+struct mesh_set {
+	__u32 first; /* index into "backends" */
+	__u32 count;
+};
+struct mesh_backend {
+	__u8 address[16];
+};
+
+/* Map "hits" (per-CPU array, private): index = rule number. */
+struct mesh_hits {
+	__u64 caller;   /* decided where the connection was opened */
+	__u64 receiver; /* decided where it arrived */
+	__u64 again;    /* decided once more for a live socket */
+};
+
+/* Ring buffer "records": flow records. Lossy by design, losses are counted. */
+enum mesh_hook {
+	MESH_HOOK_CONNECT = 0,
+	MESH_HOOK_SENDMSG,
+	MESH_HOOK_LOOKUP,
+	MESH_HOOK_INGRESS,
+	MESH_HOOK_EGRESS,
+	MESH_HOOKS
+};
+enum {
+	MESH_RECORD_ALLOWED = 1,   /* the verdict */
+	MESH_RECORD_PASSED = 2,    /* what happened: differs from the verdict in observe mode */
+	MESH_RECORD_DEFAULT_AUDIT = 4, /* a default of `audit` let it pass */
+	MESH_RECORD_AGAIN = 8,     /* a live connection, decided again */
+};
+struct mesh_record {
+	__u64 time_ns; /* bpf_ktime_get_ns: CLOCK_MONOTONIC */
+	__u32 generation;
+	__u32 rule;
+	__u32 src_endpoint; /* 0: not a workload */
+	__u32 dst_endpoint;
+	__u8 src[16]; /* 0::0 where the caller's address is not known yet */
+	__u8 dst[16];
+	__u8 service[16]; /* 0::0: no service address was asked for */
+	__u16 src_port;
+	__u16 dst_port;
+	__u16 service_port;
+	__u16 src_class;
+	__u16 dst_class;
+	__u16 subset; /* index into manifest "sets", 0xffff: none */
+	__u16 audit;  /* index into manifest "audits", 0: none */
+	__u8 protocol;
+	__u8 hook;
+	__u8 flags;
+	__u8 pad[7];
+};
+
+/* Ring buffer "orders": what meshd must do. Never shared with records. */
+enum mesh_order_kind { MESH_ORDER_RESET = 1, MESH_ORDER_NETNS = 2 };
+struct mesh_order {
+	__u32 kind;
+	__u32 pid; /* MESH_ORDER_NETNS: a process in the new namespace */
+	__u64 netns; /* its cookie (MESH_ORDER_NETNS); the local endpoint (MESH_ORDER_RESET) */
+	struct mesh_tuple tuple; /* MESH_ORDER_RESET: the socket, seen from the local side */
+};
+
+/* Map "stats" (per-CPU array of __u64): enum mesh_stat in stats.def. */
+enum mesh_stat {
+#define STAT(name, text) MESH_STAT_##name,
+#include "stats.def"
+#undef STAT
+	MESH_STATS
+};
+
+/* Section ".mesh.vectors": the proof. Header, then the three arrays one behind the other. */
+#define MESH_VECTORS_MAGIC 0x31564d4du /* "MMV1" */
+struct mesh_vectors {
+	__u32 magic;
+	__u32 decisions; /* struct mesh_vector */
+	__u32 addresses; /* struct mesh_address_vector */
+	__u32 packets;   /* struct mesh_packet_vector */
+};
+struct mesh_vector {
+	__u16 src, block, dst, port;
+	__u8 protocol;
+	__u8 verdict; /* 1: allow */
+	__u16 audit;
+	__u32 rule; /* as in records */
+};
+struct mesh_address_vector {
+	__u8 address[16];
+	__u16 block;
+	__u16 dst; /* world or external class of the block */
+	__u32 pad;
+};
+/* An IP packet for the ingress program. Source is proof endpoint 1, destination 2 (below). */
+struct mesh_packet_vector {
+	__u16 bytes;
+	__u8 pass; /* expected return of the program */
+	__u8 pad[5];
+	__u8 packet[120];
+};
+
+/* In a proof instance endpoint e (1..65535) has these addresses: 240.0.x.y (RFC 1112 section 4,
+ * never routed) and 100::x:y (RFC 6666, discard-only), where x.y is e in network order. */
+#define MESH_PROOF_V4 0xf0000000u
+
+/* Context of the program "prove" (SEC syscall): decides elements [first, first+count) of map
+ * "vectors" and writes what it found into map "answers" (both arrays, sized by the loader). */
+struct mesh_prove {
+	__u32 first;
+	__u32 count;
+	__u32 done;
+	__u32 pad;
+};
+struct mesh_answer {
+	__u32 rule;
+	__u16 audit;
+	__u8 verdict;
+	__u8 pad;
+	__u16 arm;  /* route arm, 0xffff: none */
+	__u16 pad2;
+};
+
+_Static_assert(sizeof(struct mesh_control) == 16, "abi");
+_Static_assert(sizeof(struct mesh_peer) == 8, "abi");
+_Static_assert(sizeof(struct mesh_netns) == 16, "abi");
+_Static_assert(sizeof(struct mesh_class) == 8, "abi");
+_Static_assert(sizeof(struct mesh_tuple) == 40, "abi");
+_Static_assert(sizeof(struct mesh_flow) == 24, "abi");
+_Static_assert(sizeof(struct mesh_socket) == 28, "abi");
+_Static_assert(sizeof(struct mesh_nat_key) == 32, "abi");
+_Static_assert(sizeof(struct mesh_nat) == 28, "abi");
+_Static_assert(sizeof(struct mesh_vip_key) == 20, "abi");
+_Static_assert(sizeof(struct mesh_vip) == 4, "abi");
+_Static_assert(sizeof(struct mesh_set) == 8, "abi");
+_Static_assert(sizeof(struct mesh_record) == 96, "abi");
+_Static_assert(sizeof(struct mesh_order) == 56, "abi");
+_Static_assert(sizeof(struct mesh_vector) == 16, "abi");
+_Static_assert(sizeof(struct mesh_address_vector) == 24, "abi");
+_Static_assert(sizeof(struct mesh_packet_vector) == 128, "abi");
+_Static_assert(sizeof(struct mesh_answer) == 12, "abi");
+
+#endif

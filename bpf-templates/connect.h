@@ -1,0 +1,297 @@
+/* Where a connection is opened: cgroup/connect and cgroup/sendmsg. Service address to backend, the
+ * verdict of the caller's side, prompt refusal. */
+#ifndef MESH_CONNECT_H
+#define MESH_CONNECT_H
+
+#include "report.h"
+
+/* A destination that no later program can make reachable again: a cleared denial then still fails
+ * (broadcast, port 0). */
+static __always_inline int refuse(struct bpf_sock_addr *ctx, bool v6, bool datagram)
+{
+	/* Before 5.18 the application sees EPERM. */
+	if (TARGET_SET_RETVAL && !datagram)
+		bpf_set_retval(-ECONNREFUSED);
+	if (v6) {
+		ctx->user_ip6[0] = ctx->user_ip6[1] = 0;
+		ctx->user_ip6[2] = bpf_htonl(0xffff);
+		ctx->user_ip6[3] = 0xffffffff;
+	} else {
+		ctx->user_ip4 = 0xffffffff;
+	}
+	ctx->user_port = 0;
+	return 0;
+}
+
+static __always_inline struct mesh_address wanted_address(struct bpf_sock_addr *ctx, bool v6)
+{
+	if (v6)
+		return (struct mesh_address){
+			{ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]}};
+	return address_v4(ctx->user_ip4);
+}
+
+static __always_inline void set_address(struct bpf_sock_addr *ctx, const struct mesh_address *address, __u32 port,
+					bool v6)
+{
+	if (v6) {
+		ctx->user_ip6[0] = address->part[0];
+		ctx->user_ip6[1] = address->part[1];
+		ctx->user_ip6[2] = address->part[2];
+		ctx->user_ip6[3] = address->part[3];
+	} else {
+		ctx->user_ip4 = address->part[3];
+	}
+	ctx->user_port = bpf_htons(port);
+}
+
+static __always_inline __u32 hash_step(__u32 hash, __u32 word)
+{
+	/* MurmurHash3's finaliser (Appleby, public domain), a word at a time. */
+	hash ^= word;
+	hash ^= hash >> 16;
+	hash *= 0x85ebca6b;
+	hash ^= hash >> 13;
+	hash *= 0xc2b2ae35;
+	return hash ^ (hash >> 16);
+}
+
+struct pick {
+	struct mesh_address backend;
+	__u32 set;
+	bool found;
+};
+
+struct rendezvous {
+	__u32 first, count, seed, best, best_at;
+};
+
+/* Highest random weight (Thaler and Ravishankar, 1998): a backend that leaves moves only its own. */
+static long rendezvous_step(__u32 i, struct rendezvous *search)
+{
+	__u32 at = search->first + i;
+	struct mesh_backend *backend = bpf_map_lookup_elem(&backends, &at);
+	if (!backend || i >= search->count)
+		return 1;
+	__u32 *part = (__u32 *)backend->address;
+	__u32 weight = hash_step(hash_step(hash_step(hash_step(search->seed, part[0]), part[1]), part[2]), part[3]);
+	if (weight >= search->best) {
+		search->best = weight;
+		search->best_at = at;
+	}
+	return 0;
+}
+
+static __always_inline struct mesh_set *set_of(__u32 set, bool v6)
+{
+	__u32 key = set * 2 + v6;
+	return bpf_map_lookup_elem(&sets, &key);
+}
+
+/* Draws a share of the arm among those that have backends; an empty one gives its share away. */
+static __always_inline struct mesh_set *pick_share(const volatile struct plan_arm *arm, bool v6, __u32 random,
+						   __u32 *ret_set)
+{
+	__u64 total = 0;
+	for (int i = 0; i < MESH_SPLITS && i < arm->count; i++) {
+		__u32 at = arm->first + i;
+		if (at >= PLAN_SPLITS)
+			break;
+		struct mesh_set *set = set_of(plan_splits[at].set, v6);
+		if (set && set->count)
+			total += plan_splits[at].weight;
+		else
+			stat_add(MESH_STAT_EMPTY_SUBSET);
+	}
+	if (!total)
+		return NULL;
+	/* Scaled, not modulo: every share is exact to 2^-32. */
+	__u64 left = ((__u64)random * total) >> 32;
+	for (int i = 0; i < MESH_SPLITS && i < arm->count; i++) {
+		__u32 at = arm->first + i;
+		if (at >= PLAN_SPLITS)
+			break;
+		struct mesh_set *set = set_of(plan_splits[at].set, v6);
+		if (!set || !set->count)
+			continue;
+		__u64 weight = plan_splits[at].weight;
+		if (left < weight) {
+			*ret_set = plan_splits[at].set;
+			return set;
+		}
+		left -= weight;
+	}
+	return NULL;
+}
+
+static __always_inline struct pick pick_backend(const struct party *src, const struct mesh_address *service, __u32 dst,
+						__u32 protocol, __u32 port, bool v6)
+{
+	struct pick pick = {};
+	__u32 number = route_arm(src->src, src->block, dst, protocol, port);
+	if (number >= PLAN_ARMS)
+		return pick;
+	const volatile struct plan_arm *arm = &plan_arms[number];
+	__u32 random = bpf_get_prandom_u32();
+	if (arm->sticky)
+		random = hash_step(hash_step(hash_step(src->endpoint, dst), service->part[3]), port);
+	struct mesh_set *set = pick_share(arm, v6, random, &pick.set);
+	if (!set)
+		return pick;
+	/* One 8-byte value, written as one: first and count belong together. */
+	__u64 both = *(volatile __u64 *)set;
+	__u32 first = (__u32)both, count = both >> 32;
+	__u32 at = first + (((__u64)bpf_get_prandom_u32() * count) >> 32);
+	if (arm->sticky) {
+		struct rendezvous search = {.first = first, .count = count, .seed = random, .best_at = first};
+		bpf_loop(count < MESH_BACKENDS_STICKY ? count : MESH_BACKENDS_STICKY, rendezvous_step, &search, 0);
+		at = search.best_at;
+	}
+	struct mesh_backend *backend = bpf_map_lookup_elem(&backends, &at);
+	if (backend) {
+		__builtin_memcpy(&pick.backend, backend->address, 16);
+		pick.found = true;
+	}
+	return pick;
+}
+
+/* Remembers UDP translation both ways: the next datagram goes the same way, the reply comes back
+ * under the service's address. */
+static __always_inline void nat_remember(__u64 socket, const struct mesh_control *settings,
+					 const struct mesh_address *service, __u32 service_port,
+					 const struct mesh_address *backend, __u32 port)
+{
+	struct mesh_nat_key key = {.socket = socket, .port = service_port};
+	struct mesh_nat value = {.port = port, .generation = config.generation, .epoch = settings->epoch};
+	__builtin_memcpy(key.address, service, 16);
+	__builtin_memcpy(value.address, backend, 16);
+	bpf_map_update_elem(&nat, &key, &value, BPF_ANY);
+	struct mesh_nat_key back = {.socket = socket, .port = port, .reverse = 1};
+	struct mesh_nat original = {.port = service_port, .generation = config.generation, .epoch = settings->epoch};
+	__builtin_memcpy(back.address, backend, 16);
+	__builtin_memcpy(original.address, service, 16);
+	bpf_map_update_elem(&nat, &back, &original, BPF_ANY);
+}
+
+static __always_inline bool nat_recall(__u64 socket, const struct mesh_control *settings,
+				       const struct mesh_address *service, __u32 service_port, struct pick *pick)
+{
+	struct mesh_nat_key key = {.socket = socket, .port = service_port};
+	__builtin_memcpy(key.address, service, 16);
+	struct mesh_nat *nat_value = bpf_map_lookup_elem(&nat, &key);
+	if (!nat_value || nat_value->generation != config.generation || nat_value->epoch != settings->epoch)
+		return false;
+	__builtin_memcpy(&pick->backend, nat_value->address, 16);
+	pick->found = true;
+	return true;
+}
+
+static __always_inline bool caller_is_self(const struct mesh_netns *caller, const struct party *dst)
+{
+	return dst->endpoint && (dst->endpoint == caller->endpoint4 || dst->endpoint == caller->endpoint6);
+}
+
+/* Stamps the socket: opened here, decided by this generation, under this service address. */
+static __always_inline bool stamp_opened(struct bpf_sock_addr *ctx, const struct mesh_control *settings,
+					 const struct flow *flow, bool decided)
+{
+	struct mesh_socket *socket =
+		bpf_sk_storage_get(&sockets, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!socket) {
+		stat_add(MESH_STAT_NO_STORAGE);
+		return false;
+	}
+	if (flow->protocol == IPPROTO_TCP) {
+		socket->role = MESH_ROLE_OUT;
+		socket->verdict = 1;
+		socket->epoch = settings->epoch;
+		socket->generation = decided ? config.generation : 0;
+	}
+	socket->service_port = flow->service_port;
+	__builtin_memcpy(socket->service, &flow->service, 16);
+	return true;
+}
+
+/* Returns what the hook returns: 1 lets the call go on. */
+static __always_inline int judge_opening(struct bpf_sock_addr *ctx, bool v6, bool datagram)
+{
+	__u32 zero = 0;
+	__u64 cookie = bpf_get_netns_cookie(ctx);
+	struct mesh_netns *caller = bpf_map_lookup_elem(&netns, &cookie);
+	struct mesh_control *settings = bpf_map_lookup_elem(&control, &zero);
+	if (!settings)
+		return refuse(ctx, v6, datagram);
+	if (!caller || !(caller->flags & MESH_NETNS_ENROLLED))
+		return 1;
+	struct flow flow = {.protocol = ctx->protocol == IPPROTO_MPTCP ? IPPROTO_TCP : ctx->protocol};
+	if (flow.protocol != IPPROTO_TCP && flow.protocol != IPPROTO_UDP)
+		return 1;
+	flow.dst = wanted_address(ctx, v6);
+	flow.dst_port = bpf_ntohs(ctx->user_port);
+	if (address_is_loopback(&flow.dst))
+		return 1;
+
+	bool to_v6 = !address_is_v4(&flow.dst);
+	struct party src = {}, dst = {};
+	party_of_endpoint(to_v6 ? caller->endpoint6 : caller->endpoint4, &src);
+	struct mesh_vip_key key = {.port = flow.dst_port, .protocol = flow.protocol};
+	__builtin_memcpy(key.address, &flow.dst, 16);
+	struct mesh_vip *vip = bpf_map_lookup_elem(&vips, &key);
+	bool nowhere = false;
+	if (vip) {
+		dst.dst = vip->dst;
+		flow.service = flow.dst;
+		flow.service_port = flow.dst_port;
+		flow.dst_port = vip->target;
+	} else {
+		party_of_address(&flow.dst, &dst);
+		if (caller_is_self(caller, &dst))
+			return 1;
+		if (!dst.endpoint) {
+			key.port = 0;
+			key.protocol = 0;
+			nowhere = bpf_map_lookup_elem(&vips, &key) != NULL;
+		}
+	}
+	bool decided = !(caller->flags & (to_v6 ? MESH_NETNS_MANY6 : MESH_NETNS_MANY4));
+	struct verdict verdict = {.allow = 1};
+	if (nowhere)
+		verdict = verdict_unknown();
+	else if (decided)
+		verdict = decide(src.src, src.block, dst.dst, flow.protocol, flow.dst_port);
+
+	flow.subset = 0xffff;
+	flow.src_endpoint = src.endpoint;
+	flow.dst_endpoint = dst.endpoint;
+	flow.src_class = src.src;
+	flow.dst_class = dst.dst;
+	bool pass = verdict.allow || settings->mode == MESH_OBSERVE;
+	if (pass && vip) {
+		__u64 socket = flow.protocol == IPPROTO_UDP ? bpf_get_socket_cookie(ctx) : 0;
+		struct pick pick = {};
+		if (!socket || !nat_recall(socket, settings, &flow.service, flow.service_port, &pick))
+			pick = pick_backend(&src, &flow.service, dst.dst, flow.protocol, flow.dst_port, to_v6);
+		if (!pick.found) {
+			stat_add(MESH_STAT_NO_BACKEND);
+			verdict = verdict_unknown();
+			pass = false;
+		} else {
+			flow.dst = pick.backend;
+			flow.subset = pick.set;
+			set_address(ctx, &flow.dst, flow.dst_port, v6);
+			if (socket)
+				nat_remember(socket, settings, &flow.service, flow.service_port, &flow.dst,
+					     flow.dst_port);
+		}
+	}
+	/* An allowed datagram is counted where its flow begins (cgroup_skb/egress). */
+	if (flow.protocol == IPPROTO_TCP || !verdict.allow) {
+		count_decision(verdict.rule, SIDE_CALLER);
+		record_flow(settings, &flow, verdict, datagram ? MESH_HOOK_SENDMSG : MESH_HOOK_CONNECT, 0);
+	}
+	if (pass && !datagram && !stamp_opened(ctx, settings, &flow, decided))
+		pass = false;
+	return pass ? 1 : refuse(ctx, v6, datagram);
+}
+
+#endif

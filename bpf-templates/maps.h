@@ -1,0 +1,60 @@
+/* The maps that the runtime and every policy object share. meshd creates them with the runtime's
+ * object and binds them by name into each policy after comparing type and sizes. */
+#ifndef MESH_MAPS_H
+#define MESH_MAPS_H
+
+#include "abi.h"
+
+#define MAP(name, map_type, key_type, value_type, entries, flags)                                                      \
+	struct {                                                                                                       \
+		__uint(type, map_type);                                                                                \
+		__uint(max_entries, entries);                                                                          \
+		__uint(map_flags, flags);                                                                              \
+		__type(key, key_type);                                                                                 \
+		__type(value, value_type);                                                                             \
+	} name SEC(".maps")
+
+struct mesh_address {
+	__u32 part[4]; /* network order; IPv4 mapped */
+};
+struct mesh_bucket {
+	__u64 second;
+	__u32 used;
+	__u32 pad;
+};
+
+MAP(control, BPF_MAP_TYPE_ARRAY, __u32, struct mesh_control, 1, BPF_F_MMAPABLE);
+MAP(peers4, BPF_MAP_TYPE_HASH, __be32, struct mesh_peer, 65536, BPF_F_NO_PREALLOC);
+MAP(peers6, BPF_MAP_TYPE_HASH, struct mesh_address, struct mesh_peer, 65536, BPF_F_NO_PREALLOC);
+MAP(netns, BPF_MAP_TYPE_HASH, __u64, struct mesh_netns, 16384, BPF_F_NO_PREALLOC);
+MAP(exact, BPF_MAP_TYPE_HASH, struct mesh_tuple, struct mesh_exact, 65536, BPF_F_NO_PREALLOC);
+MAP(flows, BPF_MAP_TYPE_LRU_HASH, struct mesh_tuple, struct mesh_flow, 65536, 0);
+MAP(nat, BPF_MAP_TYPE_LRU_HASH, struct mesh_nat_key, struct mesh_nat, 65536, 0);
+MAP(stats, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, MESH_STATS, 0);
+MAP(buckets, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct mesh_bucket, 1, 0);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, struct mesh_socket);
+} sockets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} records SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 18);
+} orders SEC(".maps");
+
+static __always_inline void stat_add(__u32 stat)
+{
+	__u64 *count = bpf_map_lookup_elem(&stats, &stat);
+	if (count)
+		*count += 1;
+}
+
+#endif

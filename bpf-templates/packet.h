@@ -1,0 +1,348 @@
+/* Where packets pass: cgroup_skb, both ways, and sk_lookup. The second lock behind connect, and the
+ * only one for connections that arrive. */
+#ifndef MESH_PACKET_H
+#define MESH_PACKET_H
+
+#include "report.h"
+
+struct packet {
+	struct mesh_address src, dst;
+	__u32 src_port, dst_port;
+	__u32 protocol;
+	bool opens; /* a TCP SYN without ACK */
+};
+
+enum parsed { PARSED, PARSED_OTHER, PARSED_OPTIONS, PARSED_BROKEN };
+
+static __always_inline bool is_multicast(const struct mesh_address *address)
+{
+	if (address_is_v4(address))
+		return (address->part[3] & bpf_htonl(0xf0000000)) == bpf_htonl(0xe0000000);
+	return (address->part[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
+}
+
+struct ports {
+	__be16 src, dst;
+	__u8 rest[10]; /* TCP: sequence, acknowledgement, offset, flags (RFC 9293 section 3.1) */
+};
+
+static __always_inline enum parsed parse_transport(struct __sk_buff *skb, __u32 offset, struct packet *packet)
+{
+	struct ports ports = {};
+	if (packet->protocol == IPPROTO_ICMP || packet->protocol == IPPROTO_ICMPV6)
+		return PARSED;
+	if (packet->protocol == IPPROTO_TCP) {
+		if (bpf_skb_load_bytes(skb, offset, &ports, 14))
+			return PARSED_BROKEN;
+		packet->opens = (ports.rest[9] & 0x12) == 0x02;
+	} else if (packet->protocol == IPPROTO_UDP) {
+		if (bpf_skb_load_bytes(skb, offset, &ports, 8))
+			return PARSED_BROKEN;
+	} else {
+		return PARSED_OTHER;
+	}
+	packet->src_port = bpf_ntohs(ports.src);
+	packet->dst_port = bpf_ntohs(ports.dst);
+	return PARSED;
+}
+
+/* RFC 791 and RFC 8200. Addresses are set even where the rest is refused. */
+static __always_inline enum parsed parse_packet(struct __sk_buff *skb, struct packet *packet)
+{
+	__u8 head[40];
+	if (bpf_skb_load_bytes(skb, 0, head, 20))
+		return PARSED_BROKEN;
+	if (head[0] >> 4 == 4) {
+		packet->src = address_v4(*(__be32 *)(head + 12));
+		packet->dst = address_v4(*(__be32 *)(head + 16));
+		packet->protocol = head[9];
+		if (head[0] != 0x45)
+			return PARSED_OPTIONS;
+		/* A fragment behind the first has no ports; reassembly runs before this hook. */
+		if ((head[6] & 0x1f) || head[7])
+			return PARSED_BROKEN;
+		return parse_transport(skb, 20, packet);
+	}
+	if (head[0] >> 4 != 6 || bpf_skb_load_bytes(skb, 0, head, 40))
+		return PARSED_BROKEN;
+	__builtin_memcpy(&packet->src, head + 8, 16);
+	__builtin_memcpy(&packet->dst, head + 24, 16);
+	packet->protocol = head[6];
+	switch (head[6]) {
+	case IPPROTO_TCP:
+	case IPPROTO_UDP:
+	case IPPROTO_ICMPV6:
+		return parse_transport(skb, 40, packet);
+	/* Hop-by-hop, routing, fragment, AH, destination options, mobility (IANA registry). */
+	case 0:
+	case 43:
+	case 44:
+	case 51:
+	case 60:
+	case 135:
+		/* Multicast listener reports carry a router alert: they are ICMPv6 (RFC 3810). */
+		return is_multicast(&packet->dst) ? PARSED_OTHER : PARSED_OPTIONS;
+	default:
+		return PARSED_OTHER;
+	}
+}
+
+/* Who opened this connection, seen where it arrives: the exact entry of a local socket first. */
+static __always_inline void party_of_caller(const struct mesh_address *remote, __u32 remote_port,
+					    const struct mesh_address *local, __u32 local_port, __u32 protocol,
+					    struct party *party)
+{
+	party_of_address(remote, party);
+	if (party->endpoint && !(party->flags & MESH_PEER_LOCAL))
+		return;
+	struct mesh_tuple tuple = {.local_port = remote_port, .remote_port = local_port, .protocol = protocol};
+	__builtin_memcpy(tuple.local, remote, 16);
+	__builtin_memcpy(tuple.remote, local, 16);
+	struct mesh_exact *known = bpf_map_lookup_elem(&exact, &tuple);
+	if (known) {
+		party->src = known->src;
+		party->endpoint = 0;
+	}
+}
+
+static __always_inline void flow_of(const struct party *src, const struct party *dst, struct flow *flow)
+{
+	flow->src_endpoint = src->endpoint;
+	flow->dst_endpoint = dst->endpoint;
+	flow->src_class = src->src;
+	flow->dst_class = dst->dst;
+	flow->subset = 0xffff;
+}
+
+/* One decision about a packet or a socket, in the direction of its request. */
+struct question {
+	struct mesh_address local, remote;
+	__u32 local_port, remote_port, protocol;
+	bool inbound; /* the remote end asked */
+	bool again;   /* decided before, under another generation or inventory */
+	__u32 hook;
+};
+
+static __always_inline bool judge(const struct mesh_control *settings, const struct question *question)
+{
+	struct party src = {}, dst = {};
+	struct flow flow = {.protocol = question->protocol};
+	if (question->inbound) {
+		party_of_caller(&question->remote, question->remote_port, &question->local, question->local_port,
+				question->protocol, &src);
+		party_of_address(&question->local, &dst);
+		flow.src = question->remote;
+		flow.dst = question->local;
+		flow.src_port = question->remote_port;
+		flow.dst_port = question->local_port;
+	} else {
+		party_of_address(&question->local, &src);
+		party_of_address(&question->remote, &dst);
+		flow.src = question->local;
+		flow.dst = question->remote;
+		flow.src_port = question->local_port;
+		flow.dst_port = question->remote_port;
+	}
+	if (src.endpoint && src.endpoint == dst.endpoint)
+		return true;
+	struct verdict verdict = decide(src.src, src.block, dst.dst, question->protocol, flow.dst_port);
+	/* sk_lookup leaves allowed connections to the packet hook: each is counted once. */
+	if (verdict.allow && question->hook == MESH_HOOK_LOOKUP)
+		return true;
+	flow_of(&src, &dst, &flow);
+	count_decision(verdict.rule, question->again     ? SIDE_AGAIN
+				     : question->inbound ? SIDE_RECEIVER
+							 : SIDE_CALLER);
+	record_flow(settings, &flow, verdict, question->hook, question->again ? MESH_RECORD_AGAIN : 0);
+	return verdict.allow || settings->mode == MESH_OBSERVE;
+}
+
+/* Asks meshd to reset a live connection that is now denied. */
+static __always_inline void order_reset(const struct question *question, __u32 endpoint)
+{
+	struct mesh_order *order = bpf_ringbuf_reserve(&orders, sizeof(*order), 0);
+	if (!order) {
+		stat_add(MESH_STAT_ORDERS_LOST);
+		return;
+	}
+	__builtin_memset(order, 0, sizeof(*order));
+	order->kind = MESH_ORDER_RESET;
+	order->netns = endpoint;
+	__builtin_memcpy(order->tuple.local, &question->local, 16);
+	__builtin_memcpy(order->tuple.remote, &question->remote, 16);
+	order->tuple.local_port = question->local_port;
+	order->tuple.remote_port = question->remote_port;
+	order->tuple.protocol = question->protocol;
+	bpf_ringbuf_submit(order, 0);
+}
+
+static __always_inline bool stamp_is_current(const struct mesh_socket *socket, const struct mesh_control *settings)
+{
+	return socket->generation == config.generation && socket->epoch == settings->epoch;
+}
+
+static __always_inline int judge_tcp(struct bpf_sock *sk, struct mesh_socket *socket,
+				     const struct mesh_control *settings, struct question *question, bool opens,
+				     bool leaves, __u32 endpoint)
+{
+	if (!socket && opens)
+		socket = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!socket) {
+		stat_add(opens ? MESH_STAT_NO_STORAGE : MESH_STAT_OLD_SOCKET);
+		return !opens;
+	}
+	if (sk->state == TCP_STATE_LISTEN) {
+		/* Never the handshake's ACK: half-open clients would hang at a switch. */
+		socket->role = MESH_ROLE_LISTEN;
+		if (!opens || leaves)
+			return 1;
+		question->inbound = true;
+		return judge(settings, question);
+	}
+	bool decided = socket->generation != 0;
+	if (socket->role == MESH_ROLE_NONE)
+		socket->role = leaves ? MESH_ROLE_OUT : MESH_ROLE_LISTEN;
+	question->inbound = socket->role != MESH_ROLE_OUT;
+	question->again = decided || socket->role == MESH_ROLE_LISTEN;
+	bool pass = judge(settings, question);
+	/* A child decided for the first time was counted at its SYN. */
+	if (socket->role == MESH_ROLE_LISTEN)
+		socket->role = MESH_ROLE_IN;
+	socket->verdict = pass;
+	socket->epoch = settings->epoch;
+	socket->generation = config.generation;
+	if (!pass && !opens)
+		order_reset(question, endpoint);
+	return pass;
+}
+
+/* Direction is per peer: a server's unconnected answer must not turn its socket into a client. */
+static __always_inline int judge_udp(const struct mesh_control *settings, struct question *question, bool leaves)
+{
+	struct mesh_tuple tuple = {.local_port = question->local_port,
+				   .remote_port = question->remote_port,
+				   .protocol = IPPROTO_UDP};
+	__builtin_memcpy(tuple.local, &question->local, 16);
+	__builtin_memcpy(tuple.remote, &question->remote, 16);
+	__u64 now_ns = bpf_ktime_get_ns();
+	struct mesh_flow *known = bpf_map_lookup_elem(&flows, &tuple);
+	bool fresh = known && now_ns - known->seen_ns < MESH_UDP_REPLY_S * 1000000000ull;
+	if (fresh && known->generation == config.generation && known->epoch == settings->epoch) {
+		if (now_ns - known->seen_ns > 1000000000)
+			known->seen_ns = now_ns;
+		return known->verdict;
+	}
+	question->inbound = fresh ? known->role == MESH_ROLE_IN : !leaves;
+	question->again = fresh;
+	struct mesh_flow flow = {
+		.seen_ns = now_ns,
+		.generation = config.generation,
+		.epoch = settings->epoch,
+		.role = question->inbound ? MESH_ROLE_IN : MESH_ROLE_OUT,
+		.verdict = judge(settings, question),
+	};
+	if (bpf_map_update_elem(&flows, &tuple, &flow, BPF_ANY)) {
+		stat_add(MESH_STAT_MAP_FULL);
+		return 0;
+	}
+	return flow.verdict;
+}
+
+/* A packet of an enrolled workload that the parser refuses. */
+static __always_inline int refuse_packet(enum parsed parsed, const struct packet *packet)
+{
+	/* ICMP passes (language.md 14); with IP options it is still one. */
+	if (parsed == PARSED_OPTIONS && packet->protocol == IPPROTO_ICMP)
+		return 1;
+	stat_add(parsed == PARSED_OTHER     ? MESH_STAT_PROTOCOL
+		 : parsed == PARSED_OPTIONS ? MESH_STAT_IP_OPTIONS
+					    : MESH_STAT_MALFORMED);
+	return 0;
+}
+
+static __always_inline int judge_packet(struct __sk_buff *skb, bool leaves)
+{
+	__u32 zero = 0;
+	struct mesh_control *settings = bpf_map_lookup_elem(&control, &zero);
+	if (!settings)
+		return 0;
+	struct bpf_sock *sk = skb->sk ? bpf_sk_fullsock(skb->sk) : NULL;
+	struct mesh_socket *socket = sk ? bpf_sk_storage_get(&sockets, sk, NULL, 0) : NULL;
+	/* The way of nearly every packet: a connection that this generation has decided. */
+	if (socket && stamp_is_current(socket, settings))
+		return socket->verdict != 0;
+
+	struct packet packet = {};
+	enum parsed parsed = parse_packet(skb, &packet);
+	struct mesh_address *local = leaves ? &packet.src : &packet.dst;
+	struct mesh_address *remote = leaves ? &packet.dst : &packet.src;
+	if (parsed == PARSED_BROKEN && !packet.protocol) {
+		stat_add(MESH_STAT_MALFORMED);
+		return 0;
+	}
+	struct mesh_peer *self = peer_of(local);
+	if (!self || !(self->flags & MESH_PEER_ENROLLED))
+		return 1;
+	if (leaves && is_multicast(remote) && parsed != PARSED)
+		return 1;
+	if (parsed != PARSED)
+		return refuse_packet(parsed, &packet);
+	if (packet.protocol == IPPROTO_ICMP || packet.protocol == IPPROTO_ICMPV6)
+		return 1;
+	if (!sk)
+		return 1; /* a reply that the kernel sends for no socket */
+	struct question question = {
+		.local = *local,
+		.remote = *remote,
+		.local_port = leaves ? packet.src_port : packet.dst_port,
+		.remote_port = leaves ? packet.dst_port : packet.src_port,
+		.protocol = packet.protocol,
+		.hook = leaves ? MESH_HOOK_EGRESS : MESH_HOOK_INGRESS,
+	};
+	if (packet.protocol == IPPROTO_UDP)
+		return judge_udp(settings, &question, leaves);
+	return judge_tcp(sk, socket, settings, &question, packet.opens, leaves, self->endpoint);
+}
+
+/* ---- sk_lookup ------------------------------------------------------------------------------ */
+
+static __always_inline int judge_lookup(struct bpf_sk_lookup *ctx)
+{
+	__u32 zero = 0;
+	struct mesh_control *settings = bpf_map_lookup_elem(&control, &zero);
+	if (!settings)
+		return SK_DROP;
+	struct question question = {
+		.local_port = ctx->local_port,
+		.remote_port = bpf_ntohs(ctx->remote_port),
+		.protocol = ctx->protocol,
+		.inbound = true,
+		.hook = MESH_HOOK_LOOKUP,
+	};
+	if (ctx->family == AF_INET) {
+		question.local = address_v4(ctx->local_ip4);
+		question.remote = address_v4(ctx->remote_ip4);
+	} else {
+		question.local = (struct mesh_address){
+			{ctx->local_ip6[0], ctx->local_ip6[1], ctx->local_ip6[2], ctx->local_ip6[3]}};
+		question.remote = (struct mesh_address){
+			{ctx->remote_ip6[0], ctx->remote_ip6[1], ctx->remote_ip6[2], ctx->remote_ip6[3]}};
+	}
+	struct mesh_peer *self = peer_of(&question.local);
+	if (!self || !(self->flags & MESH_PEER_ENROLLED))
+		return SK_PASS;
+	if (ctx->protocol == IPPROTO_UDP) {
+		/* The packet hook keeps UDP flows; here only answers to our own are let through. */
+		struct mesh_tuple tuple = {.local_port = question.local_port,
+					   .remote_port = question.remote_port,
+					   .protocol = IPPROTO_UDP};
+		__builtin_memcpy(tuple.local, &question.local, 16);
+		__builtin_memcpy(tuple.remote, &question.remote, 16);
+		struct mesh_flow *known = bpf_map_lookup_elem(&flows, &tuple);
+		if (known && known->role == MESH_ROLE_OUT)
+			return SK_PASS;
+	}
+	return judge(settings, &question) ? SK_PASS : SK_DROP;
+}
+
+#endif

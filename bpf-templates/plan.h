@@ -1,0 +1,55 @@
+/* How a diagram lies in a policy object's .rodata. Written by the compiler (pass/place.c), walked
+ * by verdict.h: a flat layout, so that a decision costs the same at ten identities and ten thousand.
+ *
+ * For a face (verdicts, audits, routes) and a destination: a few (protocol, port) bounds lead to a
+ * cell. The cell names a row of the comb (sources of their own) and a row of the matrix (sets of
+ * sources); what the comb says of a source goes before what the matrix says. */
+#ifndef MESH_PLAN_H
+#define MESH_PLAN_H
+
+#ifdef __bpf__
+#include "kernel.h"
+#else
+#include <linux/types.h>
+#endif
+
+enum plan_face { PLAN_VERDICTS, PLAN_AUDITS, PLAN_ROUTES, PLAN_FACES };
+
+struct plan_dst {
+	__u32 first; /* bounds and cells [first, first + count); count 0: nothing to say */
+	__u32 count;
+};
+struct plan_cell {
+	__u32 comb;   /* comb[comb + src] */
+	__u32 owner;  /* is ours where its owner is this; 0: the cell has no row there */
+	__u32 matrix; /* matrix[matrix + (column[src] & mask)] */
+	__u16 mask;   /* 0: one outcome for every source */
+	__u16 pad;
+};
+struct plan_comb {
+	__u32 owner;
+	__u16 outcome;
+	__u16 pad;
+};
+enum { PLAN_ALLOW = 1, PLAN_DEFAULT_AUDIT = 2, PLAN_BY_BLOCK = 4 };
+struct plan_outcome {
+	__u32 value; /* rule, audit set or arm; PLAN_BY_BLOCK: by_block[value + block] is the outcome */
+	__u32 flags;
+};
+struct plan_interval {
+	__u64 high, low; /* first address, host order */
+};
+struct plan_arm {
+	__u16 first, count; /* splits */
+	__u16 sticky, pad;
+};
+struct plan_split {
+	__u16 set, pad;
+	__u32 weight;
+};
+enum { PLAN_NO_ARM = 0xffff, PLAN_ARM_TABLE = 0xfffe };
+
+_Static_assert(sizeof(struct plan_cell) == 16, "plan");
+_Static_assert(sizeof(struct plan_comb) == 8, "plan");
+
+#endif

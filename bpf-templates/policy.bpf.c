@@ -1,0 +1,67 @@
+/* One policy as kernel programs. The runtime's dispatchers call these by tail call; the names are
+ * what meshd looks for. */
+#include "policy.h"
+#include "connect.h"
+#include "packet.h"
+
+SEC("cgroup/connect4") int connect4(struct bpf_sock_addr *ctx)
+{
+	return judge_opening(ctx, false, false);
+}
+
+SEC("cgroup/connect6") int connect6(struct bpf_sock_addr *ctx)
+{
+	return judge_opening(ctx, true, false);
+}
+
+SEC("cgroup/sendmsg4") int sendmsg4(struct bpf_sock_addr *ctx)
+{
+	return judge_opening(ctx, false, true);
+}
+
+SEC("cgroup/sendmsg6") int sendmsg6(struct bpf_sock_addr *ctx)
+{
+	return judge_opening(ctx, true, true);
+}
+
+SEC("sk_lookup") int lookup(struct bpf_sk_lookup *ctx)
+{
+	return judge_lookup(ctx);
+}
+
+SEC("cgroup_skb/ingress") int ingress(struct __sk_buff *skb)
+{
+	return judge_packet(skb, false) != 0;
+}
+
+SEC("cgroup_skb/egress") int egress(struct __sk_buff *skb)
+{
+	return judge_packet(skb, true) != 0;
+}
+
+/* The proof: the same decision, asked in bulk. */
+static long prove_one(__u32 i, struct mesh_prove *ctx)
+{
+	__u32 at = ctx->first + i;
+	struct mesh_vector *vector = bpf_map_lookup_elem(&vectors, &at);
+	struct mesh_answer *answer = bpf_map_lookup_elem(&answers, &at);
+	if (!vector || !answer)
+		return 1;
+	struct verdict verdict = decide(vector->src, vector->block, vector->dst, vector->protocol, vector->port);
+	answer->rule = verdict.rule;
+	answer->audit = verdict.audit;
+	answer->verdict = verdict.allow;
+	answer->arm = route_arm(vector->src, vector->block, vector->dst, vector->protocol, vector->port);
+	ctx->done++;
+	return 0;
+}
+
+SEC("syscall") int prove(struct mesh_prove *ctx)
+{
+	struct mesh_prove work = {.first = ctx->first, .count = ctx->count};
+	bpf_loop(work.count, prove_one, &work, 0);
+	ctx->done = work.done;
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";

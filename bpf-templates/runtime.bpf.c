@@ -1,0 +1,281 @@
+/* The runtime's own programs: a dispatcher for each hook, and the hooks in which no policy takes
+ * part. Loaded once, attached by pinned links, replaced only with the runtime itself. */
+#include "maps.h"
+
+#define JUMP(name)                                                                                                     \
+	struct {                                                                                                       \
+		__uint(type, BPF_MAP_TYPE_PROG_ARRAY);                                                                 \
+		__uint(max_entries, MESH_GENERATIONS);                                                                 \
+		__type(key, __u32);                                                                                    \
+		__type(value, __u32);                                                                                  \
+	} name SEC(".maps")
+
+JUMP(jump_connect4);
+JUMP(jump_connect6);
+JUMP(jump_sendmsg4);
+JUMP(jump_sendmsg6);
+JUMP(jump_lookup);
+JUMP(jump_ingress);
+JUMP(jump_egress);
+MAP(covered, BPF_MAP_TYPE_HASH, __u64, __u32, 65536, BPF_F_NO_PREALLOC);
+MAP(adopt_pass, BPF_MAP_TYPE_ARRAY, __u32, __u32, 1, 0);
+MAP(listeners, BPF_MAP_TYPE_HASH, __u64, __u32, 65536, BPF_F_NO_PREALLOC);
+
+/* The slot to call, or -1: pass (no policy yet, or break glass). */
+static __always_inline int active_slot(void)
+{
+	__u32 zero = 0;
+	struct mesh_control *settings = bpf_map_lookup_elem(&control, &zero);
+	if (!settings)
+		return MESH_GENERATIONS; /* no such slot: the tail call fails, closed */
+	if (settings->mode == MESH_OFF) {
+		stat_add(MESH_STAT_OFF);
+		return -1;
+	}
+	__u32 active = *(volatile __u32 *)&settings->active;
+	if (!active) {
+		stat_add(MESH_STAT_NO_POLICY);
+		return -1;
+	}
+	return active - 1;
+}
+
+/* One generation decides the whole of this call. A tail call that fails returns here: the slot is
+ * empty, which never happens to an active one unless its pins were removed. */
+#define DISPATCH(name, section, context, jump, pass, deny)                                                             \
+	SEC(section) int name(struct context *ctx)                                                                     \
+	{                                                                                                              \
+		int slot = active_slot();                                                                              \
+		if (slot < 0)                                                                                          \
+			return pass;                                                                                   \
+		bpf_tail_call(ctx, &jump, slot);                                                                       \
+		stat_add(MESH_STAT_NO_PROGRAM);                                                                        \
+		return deny;                                                                                           \
+	}
+
+DISPATCH(d_connect4, "cgroup/connect4", bpf_sock_addr, jump_connect4, 1, 0)
+DISPATCH(d_connect6, "cgroup/connect6", bpf_sock_addr, jump_connect6, 1, 0)
+DISPATCH(d_sendmsg4, "cgroup/sendmsg4", bpf_sock_addr, jump_sendmsg4, 1, 0)
+DISPATCH(d_sendmsg6, "cgroup/sendmsg6", bpf_sock_addr, jump_sendmsg6, 1, 0)
+DISPATCH(d_lookup, "sk_lookup", bpf_sk_lookup, jump_lookup, SK_PASS, SK_DROP)
+DISPATCH(d_ingress, "cgroup_skb/ingress", __sk_buff, jump_ingress, 1, 0)
+DISPATCH(d_egress, "cgroup_skb/egress", __sk_buff, jump_egress, 1, 0)
+
+/* ---- The service's address stays what the application asked for ------------------------------ */
+
+static __always_inline void restore_datagram(struct bpf_sock_addr *ctx, bool v6)
+{
+	struct mesh_nat_key key = {.socket = bpf_get_socket_cookie(ctx), .reverse = 1};
+	struct mesh_address from = {{0, 0, bpf_htonl(0xffff), 0}};
+	if (v6) {
+		from.part[0] = ctx->user_ip6[0];
+		from.part[1] = ctx->user_ip6[1];
+		from.part[2] = ctx->user_ip6[2];
+		from.part[3] = ctx->user_ip6[3];
+	} else {
+		from.part[3] = ctx->user_ip4;
+	}
+	__builtin_memcpy(key.address, &from, 16);
+	key.port = bpf_ntohs(ctx->user_port);
+	struct mesh_nat *original = bpf_map_lookup_elem(&nat, &key);
+	if (!original)
+		return;
+	__u32 part[4];
+	__builtin_memcpy(part, original->address, 16);
+	if (v6) {
+		ctx->user_ip6[0] = part[0];
+		ctx->user_ip6[1] = part[1];
+		ctx->user_ip6[2] = part[2];
+		ctx->user_ip6[3] = part[3];
+	} else {
+		ctx->user_ip4 = part[3];
+	}
+	ctx->user_port = bpf_htons(original->port);
+}
+
+SEC("cgroup/recvmsg4") int f_recvmsg4(struct bpf_sock_addr *ctx)
+{
+	restore_datagram(ctx, false);
+	return 1;
+}
+
+SEC("cgroup/recvmsg6") int f_recvmsg6(struct bpf_sock_addr *ctx)
+{
+	restore_datagram(ctx, true);
+	return 1;
+}
+
+static __always_inline void restore_peer(struct bpf_sock_addr *ctx, bool v6)
+{
+	struct mesh_socket *socket = bpf_sk_storage_get(&sockets, ctx->sk, NULL, 0);
+	if (!socket || !socket->service_port)
+		return;
+	__u32 part[4];
+	__builtin_memcpy(part, socket->service, 16);
+	if (v6) {
+		ctx->user_ip6[0] = part[0];
+		ctx->user_ip6[1] = part[1];
+		ctx->user_ip6[2] = part[2];
+		ctx->user_ip6[3] = part[3];
+	} else {
+		ctx->user_ip4 = part[3];
+	}
+	ctx->user_port = bpf_htons(socket->service_port);
+}
+
+SEC("cgroup/getpeername4") int f_peername4(struct bpf_sock_addr *ctx)
+{
+	restore_peer(ctx, false);
+	return 1;
+}
+
+SEC("cgroup/getpeername6") int f_peername6(struct bpf_sock_addr *ctx)
+{
+	restore_peer(ctx, true);
+	return 1;
+}
+
+/* ---- Namespaces that meshd has not seen ------------------------------------------------------ */
+
+
+SEC("cgroup/sock_create") int f_sock_create(struct bpf_sock *ctx)
+{
+	__u64 cookie = bpf_get_netns_cookie(ctx);
+	if (bpf_map_lookup_elem(&covered, &cookie))
+		return 1;
+	__u32 seen = 1;
+	bpf_map_update_elem(&covered, &cookie, &seen, BPF_NOEXIST);
+	struct mesh_order *order = bpf_ringbuf_reserve(&orders, sizeof(*order), 0);
+	if (!order) {
+		stat_add(MESH_STAT_ORDERS_LOST);
+		return 1;
+	}
+	__builtin_memset(order, 0, sizeof(*order));
+	order->kind = MESH_ORDER_NETNS;
+	order->pid = bpf_get_current_pid_tgid() >> 32;
+	order->netns = cookie;
+	bpf_ringbuf_submit(order, 0);
+	return 1;
+}
+
+/* ---- Sockets whose identity is not what their address says ----------------------------------- */
+
+/* The context is volatile: the compiler must not move a load to a computed address. */
+static __always_inline void tuple_of_socket(const volatile struct bpf_sock_ops *ctx, struct mesh_tuple *tuple)
+{
+	struct mesh_address local, remote;
+	if (ctx->family == AF_INET6) {
+		local.part[0] = ctx->local_ip6[0];
+		local.part[1] = ctx->local_ip6[1];
+		local.part[2] = ctx->local_ip6[2];
+		local.part[3] = ctx->local_ip6[3];
+		remote.part[0] = ctx->remote_ip6[0];
+		remote.part[1] = ctx->remote_ip6[1];
+		remote.part[2] = ctx->remote_ip6[2];
+		remote.part[3] = ctx->remote_ip6[3];
+		asm volatile("" : "+r"(remote.part[3]));
+	} else {
+		local = (struct mesh_address){{0, 0, bpf_htonl(0xffff), ctx->local_ip4}};
+		remote = (struct mesh_address){{0, 0, bpf_htonl(0xffff), ctx->remote_ip4}};
+	}
+	__builtin_memcpy(tuple->local, &local, 16);
+	__builtin_memcpy(tuple->remote, &remote, 16);
+	tuple->local_port = ctx->local_port;
+	tuple->remote_port = bpf_ntohl(ctx->remote_port);
+	tuple->protocol = IPPROTO_TCP;
+}
+
+/* Before the SYN leaves: a host process is `node`; a foreign namespace is nobody, whatever address
+ * it took. Those of the mesh are known by their address, and cost nothing here. */
+static __always_inline void exact_remember(struct bpf_sock_ops *ctx)
+{
+	__u64 cookie = bpf_get_netns_cookie(ctx);
+	struct mesh_netns *space = bpf_map_lookup_elem(&netns, &cookie);
+	if (space && !(space->flags & MESH_NETNS_NODE))
+		return;
+	struct mesh_tuple tuple = {};
+	tuple_of_socket(ctx, &tuple);
+	struct mesh_exact value = {.src = space ? MESH_CLASS_NODE : MESH_CLASS_OTHER};
+	if (!space) {
+		struct mesh_address local;
+		__builtin_memcpy(&local, tuple.local, 16);
+		bool is_v4 = !local.part[0] && !local.part[1] && local.part[2] == bpf_htonl(0xffff);
+		__be32 v4 = local.part[3];
+		void *peer = is_v4 ? bpf_map_lookup_elem(&peers4, &v4) : bpf_map_lookup_elem(&peers6, &local);
+		if (!peer)
+			return;
+		stat_add(MESH_STAT_FOREIGN_IDENTITY);
+	}
+	if (bpf_map_update_elem(&exact, &tuple, &value, BPF_ANY)) {
+		stat_add(MESH_STAT_MAP_FULL);
+		return;
+	}
+	/* An entry that outlived its socket would lend its identity to the next on that port. */
+	bpf_sock_ops_cb_flags_set(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
+}
+
+SEC("sockops") int f_sockops(struct bpf_sock_ops *ctx)
+{
+	if (ctx->op == BPF_SOCK_OPS_TCP_CONNECT_CB)
+		exact_remember(ctx);
+	if (ctx->op == BPF_SOCK_OPS_STATE_CB && ctx->args[1] == TCP_STATE_CLOSE) {
+		struct mesh_tuple tuple = {};
+		tuple_of_socket(ctx, &tuple);
+		bpf_map_delete_elem(&exact, &tuple);
+	}
+	return 1;
+}
+
+/* ---- Sockets older than the runtime ---------------------------------------------------------- */
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct seq_file;
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
+struct net {
+	__u64 net_cookie;
+};
+typedef struct {
+	struct net *net;
+} possible_net_t;
+struct sock_common {
+	unsigned short skc_family;
+	volatile unsigned char skc_state;
+	__u16 skc_num;
+	possible_net_t skc_net;
+};
+struct bpf_iter__tcp {
+	struct bpf_iter_meta *meta;
+	struct sock_common *sk_common;
+};
+#pragma clang attribute pop
+
+/* First walk: who listens. Second: a socket on a port that is listened on was accepted, any other
+ * was opened. Neither is decided: the next packet does that. */
+SEC("iter/tcp") int i_adopt(struct bpf_iter__tcp *ctx)
+{
+	struct sock_common *sk = ctx->sk_common;
+	__u32 zero = 0, one = 1;
+	__u32 *pass = bpf_map_lookup_elem(&adopt_pass, &zero);
+	if (!sk || !pass)
+		return 0;
+	/* Ports in the low 16 bits: a cookie never reaches 2^48. */
+	__u64 key = sk->skc_net.net->net_cookie << 16 | sk->skc_num;
+	if (*pass == 0) {
+		if (sk->skc_state == TCP_STATE_LISTEN)
+			bpf_map_update_elem(&listeners, &key, &one, BPF_ANY);
+		return 0;
+	}
+	/* Only established and closing ones: TIME_WAIT (6), NEW_SYN_RECV (12) are no full sockets. */
+	__u8 state = sk->skc_state;
+	if (state == TCP_STATE_LISTEN || state == TCP_STATE_CLOSE || state == 6 || state == 12)
+		return 0;
+	struct mesh_socket fresh = {
+		.role = bpf_map_lookup_elem(&listeners, &key) ? MESH_ROLE_IN : MESH_ROLE_OUT,
+	};
+	bpf_sk_storage_get(&sockets, sk, &fresh, BPF_SK_STORAGE_GET_F_CREATE);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";

@@ -1,0 +1,212 @@
+/* The decision: (source, block, destination, protocol, port) to a verdict with its rule. One
+ * function, compiled into every hook and into `prove`. */
+#ifndef MESH_VERDICT_H
+#define MESH_VERDICT_H
+
+#include "maps.h"
+#include "plan.h"
+#include "policy.h"
+
+struct verdict {
+	__u32 rule;  /* a rule, or PLAN_RULES + enum mesh_special */
+	__u16 audit; /* audit set */
+	__u8 allow;
+	__u8 default_audit;
+};
+
+/* The outcome's index; PLAN_OUTCOMES where there is none. All searches have a fixed number of
+ * steps and all indices are checked: a broken table closes, it does not fault. */
+static __always_inline __u32 plan_outcome_of(__u32 face, __u32 src, __u32 block, __u32 dst, __u32 key)
+{
+	__u32 row = face * PLAN_CLASSES + dst;
+	if (dst >= PLAN_CLASSES || row >= PLAN_DSTS || src >= PLAN_CLASSES)
+		return PLAN_OUTCOMES;
+	__u32 first = plan_dsts[row].first;
+	__u32 count = plan_dsts[row].count;
+	if (!count)
+		return PLAN_OUTCOMES;
+	/* The last bound <= key. Bounds begin at 0, so there is one. */
+#pragma unroll
+	for (int step = 0; step < 6; step++) {
+		__u32 half = count / 2, at = first + half;
+		if (at >= PLAN_CELLS)
+			return PLAN_OUTCOMES;
+		if (plan_bounds[at] <= key)
+			first = at;
+		count -= half;
+	}
+	if (first >= PLAN_CELLS)
+		return PLAN_OUTCOMES;
+	const volatile struct plan_cell *cell = &plan_cells[first];
+	__u32 comb = cell->comb + src;
+	__u32 entry = cell->matrix + (plan_columns[src] & cell->mask);
+	if (comb >= PLAN_COMB || entry >= PLAN_MATRIX)
+		return PLAN_OUTCOMES;
+	__u32 outcome = plan_matrix[entry];
+	__u32 owner = cell->owner;
+	if (owner && plan_combs[comb].owner == owner)
+		outcome = plan_combs[comb].outcome;
+	if (outcome >= PLAN_OUTCOMES)
+		return PLAN_OUTCOMES;
+	if (!(plan_outcomes[outcome].flags & PLAN_BY_BLOCK))
+		return outcome;
+	__u32 at = plan_outcomes[outcome].value + block;
+	return block < PLAN_BLOCKS && at < PLAN_BY_BLOCKS ? plan_by_block[at] : PLAN_OUTCOMES;
+}
+
+static __always_inline __u32 plan_key(__u32 protocol, __u32 port)
+{
+	return (protocol == IPPROTO_UDP ? 1u << 16 : 0) | (port & 0xffff);
+}
+
+static __always_inline struct verdict verdict_unknown(void)
+{
+	return (struct verdict){.rule = PLAN_RULES + MESH_UNKNOWN};
+}
+
+static __always_inline struct verdict decide(__u32 src, __u32 block, __u32 dst, __u32 protocol, __u32 port)
+{
+	if (dst == MESH_CLASS_CONFLICT)
+		return (struct verdict){.rule = PLAN_RULES + MESH_CONFLICT};
+	if (src == MESH_CLASS_UNKNOWN || dst == MESH_CLASS_UNKNOWN)
+		return verdict_unknown();
+	__u32 key = plan_key(protocol, port);
+	__u32 outcome = plan_outcome_of(PLAN_VERDICTS, src, block, dst, key);
+	if (outcome >= PLAN_OUTCOMES)
+		return verdict_unknown();
+	struct verdict verdict = {
+		.rule = plan_outcomes[outcome].value,
+		.allow = plan_outcomes[outcome].flags & PLAN_ALLOW,
+		.default_audit = (plan_outcomes[outcome].flags & PLAN_DEFAULT_AUDIT) != 0,
+	};
+	if (PLAN_AUDIT_SETS > 1) {
+		outcome = plan_outcome_of(PLAN_AUDITS, src, block, dst, key);
+		if (outcome < PLAN_OUTCOMES)
+			verdict.audit = plan_outcomes[outcome].value;
+	}
+	return verdict;
+}
+
+/* The arm of the route of service DST, or PLAN_NO_ARM. */
+static __always_inline __u32 route_arm(__u32 src, __u32 block, __u32 dst, __u32 protocol, __u32 port)
+{
+	if (dst >= PLAN_CLASSES)
+		return PLAN_NO_ARM;
+	__u32 arm = plan_class_arm[dst];
+	if (arm != PLAN_ARM_TABLE)
+		return arm;
+	__u32 outcome = plan_outcome_of(PLAN_ROUTES, src, block, dst, plan_key(protocol, port));
+	return outcome < PLAN_OUTCOMES ? plan_outcomes[outcome].value : PLAN_NO_ARM;
+}
+
+/* ---- Addresses ------------------------------------------------------------------------------ */
+
+static __always_inline bool address_is_v4(const struct mesh_address *address)
+{
+	return !address->part[0] && !address->part[1] && address->part[2] == bpf_htonl(0xffff);
+}
+
+static __always_inline struct mesh_address address_v4(__be32 v4)
+{
+	return (struct mesh_address){{0, 0, bpf_htonl(0xffff), v4}};
+}
+
+/* Loopback and unspecified (which connects to loopback): a workload reaching itself. */
+static __always_inline bool address_is_loopback(const struct mesh_address *address)
+{
+	if (address_is_v4(address))
+		return (address->part[3] & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000) || !address->part[3];
+	return !address->part[0] && !address->part[1] && !address->part[2] &&
+	       (!address->part[3] || address->part[3] == bpf_htonl(1));
+}
+
+static __always_inline struct mesh_peer *peer_of(const struct mesh_address *address)
+{
+	if (address_is_v4(address)) {
+		__be32 v4 = address->part[3];
+		return bpf_map_lookup_elem(&peers4, &v4);
+	}
+	struct mesh_address key = *address;
+	return bpf_map_lookup_elem(&peers6, &key);
+}
+
+/* 1 where a < b, without a branch (Hacker's Delight, section 2-12): with one the verifier would walk
+ * every path of the search below. */
+static __always_inline __u64 word_below(__u64 a, __u64 b)
+{
+	return ((~a & b) | ((~a | b) & (a - b))) >> 63;
+}
+
+/* 1 where address A <= address B. */
+static __always_inline __u32 address_not_above(__u64 a_high, __u64 a_low, __u64 b_high, __u64 b_low)
+{
+	__u64 differ = a_high ^ b_high;
+	__u64 same = ~(differ | -differ) >> 63;
+	__u64 not_above = word_below(a_high, b_high) | (same & (1 ^ word_below(b_low, a_low)));
+	asm volatile("" : "+r"(not_above));
+	return not_above;
+}
+
+/* The block of an address that is no workload: the last interval that begins at or before it. */
+static __always_inline __u32 block_of(const struct mesh_address *address)
+{
+	if (PLAN_INTERVALS == 1)
+		return plan_interval_block[0];
+	__u64 high = (__u64)bpf_ntohl(address->part[0]) << 32 | bpf_ntohl(address->part[1]);
+	__u64 low = (__u64)bpf_ntohl(address->part[2]) << 32 | bpf_ntohl(address->part[3]);
+	__u32 first = 0, count = PLAN_INTERVALS;
+#pragma unroll
+	for (int step = 0; step < PLAN_INTERVAL_STEPS; step++) {
+		__u32 half = count / 2, at = first + half;
+		if (at >= PLAN_INTERVALS)
+			return PLAN_BLOCKS;
+		first += half & -address_not_above(plan_intervals[at].high, plan_intervals[at].low, high, low);
+		count -= half;
+	}
+	return first < PLAN_INTERVALS ? plan_interval_block[first] : PLAN_BLOCKS;
+}
+
+/* ---- Parties -------------------------------------------------------------------------------- */
+
+struct party {
+	__u32 endpoint; /* 0: no workload */
+	__u32 flags;    /* MESH_PEER_... */
+	__u32 src, dst, block;
+};
+
+static __always_inline void party_of_endpoint(__u32 endpoint, struct party *party)
+{
+	struct mesh_class *class = bpf_map_lookup_elem(&classes, &endpoint);
+	party->endpoint = endpoint;
+	if (class && endpoint) {
+		party->src = class->src;
+		party->dst = class->dst;
+		party->block = class->block;
+	}
+	if (!party->src)
+		stat_add(MESH_STAT_UNKNOWN_CLASS);
+}
+
+/* Who has this address: a workload, else world or an external by its block. */
+static __always_inline void party_of_address(const struct mesh_address *address, struct party *party)
+{
+	struct mesh_peer *peer = peer_of(address);
+	if (peer) {
+		party->flags = peer->flags;
+		if (peer->flags & MESH_PEER_QUARANTINED) {
+			stat_add(MESH_STAT_QUARANTINED);
+			party->endpoint = peer->endpoint;
+			return;
+		}
+		party_of_endpoint(peer->endpoint, party);
+		return;
+	}
+	__u32 block = block_of(address);
+	if (block >= PLAN_BLOCKS)
+		return;
+	party->src = MESH_CLASS_WORLD;
+	party->dst = plan_block_dst[block];
+	party->block = block;
+}
+
+#endif

@@ -1,0 +1,49 @@
+/* Diagnostics: queued values, printed at the edge. */
+#ifndef MESH_BASE_DIAG_H
+#define MESH_BASE_DIAG_H
+
+#include "base/source.h"
+
+#include <stdio.h>
+
+enum diag_code {
+#define DIAG(number, name, severity, text) DIAG_##name = number,
+#include "base/diag_codes.def"
+#undef DIAG
+};
+
+enum diag_severity { DIAG_NOTE, DIAG_WARNING, DIAG_ERROR };
+
+struct diag {
+	enum diag_code code;
+	enum diag_severity severity;
+	const char *message;
+	struct span spans[3]; /* the first is the place; the others are shown as notes; len 0: unused */
+	const char *labels[3]; /* NULL: none */
+	const char *note;      /* NULL: none */
+	struct span fix_span;
+	const char *fix; /* NULL: none; replaces fix_span */
+	bool fix_sure;
+};
+
+struct diags {
+	struct arena *arena;
+	const struct sources *sources;
+	VEC(struct diag) all;
+	size_t errors, warnings;
+};
+
+/* Queues one; the severity is that of diag_codes.def. The result may be given spans, a note, a fix
+ * until the next call. */
+struct diag *diag_add(struct diags *diags, enum diag_code code, struct span span, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+
+enum diag_format { DIAG_TEXT, DIAG_JSON };
+
+/* Prints all, in order of place. Text: GNU head line, excerpt, caret, note, fix. */
+void diags_print(const struct diags *diags, FILE *out, bool color);
+
+/* The nearest of NAMES to WORD by edit distance, or NULL where none is near. */
+const char *diag_nearest(const char *word, const char *const *names, size_t count);
+
+#endif

@@ -1,0 +1,43 @@
+/* Policy text and places in it. */
+#ifndef MESH_BASE_SOURCE_H
+#define MESH_BASE_SOURCE_H
+
+#include "base/vec.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Bytes [offset, offset + len) of a file. */
+struct span {
+	uint32_t file, offset, len;
+};
+
+struct source_file {
+	const char *name; /* as the user wrote it; for a folder: FOLDER/relative */
+	const char *text; /* NUL-terminated */
+	size_t len;
+	VEC(uint32_t) lines; /* offset of each line's first byte */
+};
+
+struct sources {
+	struct arena *arena;
+	VEC(struct source_file) files;
+};
+
+enum { SOURCE_LIMIT_BYTES = 16 << 20 }; /* of all files together */
+
+/* Reads PATH: a file, a folder (its *.mesh files, recursive, in byte order of their names), or "-".
+ * -E2BIG over the limit, -EILSEQ where a file is not UTF-8 text, -ENOENT for a folder without
+ * policy, else the negative errno. */
+int sources_read(struct sources *sources, const char *path);
+
+/* Adds text already in memory. Returns the file's number. */
+uint32_t sources_add(struct sources *sources, const char *name, const char *text, size_t len);
+
+/* Line and column, from 1; columns count bytes. */
+void sources_place(const struct sources *sources, struct span span, uint32_t *ret_line, uint32_t *ret_column);
+
+/* "shop.mesh:27:1" */
+const char *sources_where(struct arena *arena, const struct sources *sources, struct span span);
+
+#endif

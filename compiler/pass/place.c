@@ -1,0 +1,278 @@
+/* Lays the diagram out as the flat tables that a node walks (bpf-templates/plan.h). */
+#include "pass/place.h"
+
+#include "ir/row.h"
+#include "pass/prove.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct placer {
+	struct run *run;
+	struct plan *plan;
+	struct rows *rows;
+};
+
+/* ---- What a node cannot enforce yet ----------------------------------------------------------- */
+
+int place_check_enforceable(struct run *run)
+{
+	const struct policy *policy = run->policy;
+	size_t before = run->diags.errors;
+	for (size_t i = 0; i < policy->rules.len; i++)
+		if (policy->rules.at[i].l7)
+			diag_add(&run->diags, DIAG_NOT_ENFORCEABLE, policy->rules.at[i].when_span,
+				 "rule '%s' depends on the content of requests, which a node cannot decide yet",
+				 policy->rules.at[i].name)
+				->note = "it is neither dropped nor widened to the port; why, test and never decide it";
+	for (size_t i = 0; i < policy->mtls.len; i++)
+		if (policy->mtls.at[i].mode != MTLS_OFF)
+			diag_add(&run->diags, DIAG_NOT_ENFORCEABLE, policy->mtls.at[i].span,
+				 "mtls needs the node proxy, which this target does not have");
+	for (size_t i = 0; i < policy->arms.len; i++) {
+		const struct policy_arm *arm = &policy->arms.at[i];
+		const struct policy_service *service = &policy->services.at[arm->service];
+		bool requests = false;
+		for (size_t k = 0; k < service->ports.len; k++)
+			requests |= service->ports.at[k].kind == PORT_HTTP || service->ports.at[k].kind == PORT_GRPC;
+		if (arm->l7)
+			diag_add(&run->diags, DIAG_NOT_ENFORCEABLE, arm->span,
+				 "this arm of the route of '%s' depends on the content of requests", service->name);
+		else if (requests && !arm->per_connection && arm->splits.len > 1)
+			diag_add(&run->diags, DIAG_NOT_ENFORCEABLE, arm->span,
+				 "'%s' speaks http: its split is per request, which a node cannot do yet", service->name)
+				->note = "write 'split per connection ...' to split connections";
+	}
+	return run->diags.errors == before ? 0 : -ENOTSUP;
+}
+
+/* ---- Cells ------------------------------------------------------------------------------------ */
+
+/* Edges of NODE at LEVEL; a node of a deeper level is one edge over the whole domain. */
+static const struct diagram_edge *edges_at(const struct diagram *diagram, node_id node, uint32_t level,
+					   struct diagram_edge *whole, uint32_t *ret_count)
+{
+	if (!diagram_is_terminal(node) && diagram_level(diagram, node) == level)
+		return diagram_edges(diagram, node, ret_count);
+	*whole = (struct diagram_edge){.hi = UINT32_MAX, .child = node};
+	*ret_count = 1;
+	return whole;
+}
+
+static node_id child_at(const struct diagram *diagram, node_id node, uint32_t level, uint32_t value)
+{
+	struct diagram_edge whole;
+	uint32_t count;
+	const struct diagram_edge *edges = edges_at(diagram, node, level, &whole, &count);
+	while (edges->hi < value)
+		edges++;
+	return edges->child;
+}
+
+static bool same_cell(const struct plan_cell *a, const struct plan_cell *b)
+{
+	return a->comb == b->comb && a->owner == b->owner && a->matrix == b->matrix && a->mask == b->mask;
+}
+
+/* One protocol of one destination. Cells hold row numbers until rows_finish. */
+static void place_ports(struct placer *placer, node_id full, node_id wide, uint32_t protocol, enum row_kind kind,
+			size_t first)
+{
+	const struct diagram *diagram = placer->run->diagram;
+	struct plan *plan = placer->plan;
+	struct diagram_edge whole, wide_whole;
+	uint32_t count, wide_count;
+	const struct diagram_edge *edge =
+		edges_at(diagram, child_at(diagram, full, LEVEL_PROTOCOL, protocol), LEVEL_PORT, &whole, &count);
+	const struct diagram_edge *wide_edge = edges_at(diagram, child_at(diagram, wide, LEVEL_PROTOCOL, protocol),
+							LEVEL_PORT, &wide_whole, &wide_count);
+	for (uint32_t port = 0; port <= 65535;) {
+		struct plan_cell cell = rows_cell(placer->rows, edge->child, wide_edge->child, kind);
+		if (plan->cells.len == first || !same_cell(&plan->cells.at[plan->cells.len - 1], &cell)) {
+			vec_push(placer->run->arena, &plan->bounds, protocol << 16 | port);
+			vec_push(placer->run->arena, &plan->cells, cell);
+		}
+		uint32_t hi = edge->hi < wide_edge->hi ? edge->hi : wide_edge->hi;
+		if (hi >= 65535)
+			break;
+		port = hi + 1;
+		edge += edge->hi == hi;
+		wide_edge += wide_edge->hi == hi;
+	}
+}
+
+static int place_destination(struct placer *placer, enum plan_face face, uint32_t dst)
+{
+	struct run *run = placer->run;
+	struct plan *plan = placer->plan;
+	static const enum diagram_kind diagrams[PLAN_FACES] = {DIAGRAM_VERDICT, DIAGRAM_AUDIT, DIAGRAM_ROUTE};
+	node_id full = diagram_root(run->diagram, diagrams[face], dst);
+	node_id wide = face == PLAN_VERDICTS ? diagram_root(run->diagram, DIAGRAM_WIDE, dst) : full;
+	enum row_kind kind = face == PLAN_AUDITS   ? ROW_AUDIT
+			     : face == PLAN_ROUTES ? ROW_ROUTE
+						   : ROW_DENY + run->policy->defaults.at[dst];
+	size_t first = plan->cells.len;
+	place_ports(placer, full, wide, 0, kind, first);
+	place_ports(placer, full, wide, 1, kind, first);
+	size_t count = plan->cells.len - first;
+	if (count > MESH_PORT_BOUNDS) {
+		diag_add(&run->diags, DIAG_TABLE_BOUND, (struct span){0},
+			 "the rules of '%s' cut its ports into %zu intervals; a node searches %d",
+			 run->policy->classes.at[dst].name, count, MESH_PORT_BOUNDS)
+			->note = "use ranges, or fewer ports";
+		return -E2BIG;
+	}
+	plan->dsts.at[face * plan->classes + dst] = (struct plan_dst){.first = first, .count = count};
+	return 0;
+}
+
+/* Audits and routes that say nothing of a destination take no cell. */
+static bool is_silent(const struct placer *placer, enum plan_face face, uint32_t dst)
+{
+	const struct policy *policy = placer->run->policy;
+	if (dst == MESH_CLASS_UNKNOWN || dst == MESH_CLASS_CONFLICT || policy->classes.at[dst].kind == CLASS_IDENTITY)
+		return true;
+	if (face == PLAN_AUDITS) {
+		node_id root = diagram_root(placer->run->diagram, DIAGRAM_AUDIT, dst);
+		return diagram_is_terminal(root) && diagram_terminal(placer->run->diagram, root) == 0;
+	}
+	if (face == PLAN_ROUTES)
+		return policy->classes.at[dst].kind != CLASS_SERVICE ||
+		       policy->services.at[policy->classes.at[dst].service].arms < 2;
+	return false;
+}
+
+/* ---- Addresses and routes --------------------------------------------------------------------- */
+
+static uint64_t word_of(const uint8_t *bytes)
+{
+	uint64_t word = 0;
+	for (int i = 0; i < 8; i++)
+		word = word << 8 | bytes[i];
+	return word;
+}
+
+static void place_blocks(struct placer *placer)
+{
+	const struct policy *policy = placer->run->policy;
+	struct arena *arena = placer->run->arena;
+	struct plan *plan = placer->plan;
+	for (size_t i = 0; i < policy->intervals.len; i++) {
+		const struct policy_interval *interval = &policy->intervals.at[i];
+		vec_push(arena, &plan->intervals,
+			 (struct plan_interval){.high = word_of(interval->first), .low = word_of(interval->first + 8)});
+		vec_push(arena, &plan->interval_block, interval->block);
+	}
+	for (uint32_t i = 0; i < policy->blocks; i++)
+		vec_push(arena, &plan->block_dst, policy->block_dst.at[i]);
+}
+
+static uint16_t place_arm(struct placer *placer, const struct policy_split *splits, size_t count, bool sticky)
+{
+	struct plan *plan = placer->plan;
+	vec_push(placer->run->arena, &plan->arms,
+		 (struct plan_arm){.first = plan->splits.len, .count = count, .sticky = sticky});
+	for (size_t i = 0; i < count; i++)
+		vec_push(placer->run->arena, &plan->splits,
+			 (struct plan_split){.set = splits[i].set, .weight = splits[i].weight});
+	return plan->arms.len - 1;
+}
+
+static void place_routes(struct placer *placer)
+{
+	const struct policy *policy = placer->run->policy;
+	struct plan *plan = placer->plan;
+	for (size_t i = 0; i < policy->arms.len; i++) {
+		const struct policy_arm *arm = &policy->arms.at[i];
+		place_arm(placer, arm->splits.at, arm->splits.len, policy->services.at[arm->service].sticky);
+	}
+	for (uint32_t class = 0; class < plan->classes; class++) {
+		uint16_t arm = PLAN_NO_ARM;
+		if (policy->classes.at[class].kind == CLASS_SERVICE) {
+			const struct policy_service *service = &policy->services.at[policy->classes.at[class].service];
+			struct policy_split whole = {.set = service->set, .weight = 1};
+			arm = service->arms == 0   ? place_arm(placer, &whole, 1, service->sticky)
+			      : service->arms == 1 ? service->first_arm
+						   : PLAN_ARM_TABLE;
+		}
+		vec_push(placer->run->arena, &plan->class_arm, arm);
+	}
+}
+
+/* ---- The pass --------------------------------------------------------------------------------- */
+
+uint32_t plan_interval_steps(const struct plan *plan)
+{
+	uint32_t steps = 0;
+	while (((size_t)1 << steps) < plan->intervals.len)
+		steps++;
+	return steps;
+}
+
+size_t plan_bytes(const struct plan *plan)
+{
+	return plan->dsts.len * sizeof(*plan->dsts.at) + plan->cells.len * (sizeof(*plan->cells.at) + 4) +
+	       plan->combs.len * sizeof(*plan->combs.at) + (plan->matrix.len + plan->columns.len) * 2 +
+	       plan->outcomes.len * sizeof(*plan->outcomes.at) + plan->by_block.len * 2 +
+	       plan->intervals.len * (sizeof(*plan->intervals.at) + 2) + (plan->block_dst.len + plan->class_arm.len) * 2 +
+	       plan->arms.len * sizeof(*plan->arms.at) + plan->splits.len * sizeof(*plan->splits.at);
+}
+
+static int check_bounds(struct placer *placer)
+{
+	const struct plan *plan = placer->plan;
+	const struct {
+		size_t have, limit;
+		const char *what;
+	} bounds[] = {
+		{plan->outcomes.len, PLAN_LIMIT_OUTCOMES, "outcomes"},
+		{plan->classes, 65535, "classes"},
+		{plan->blocks, 65535, "address blocks"},
+		{plan->sets, 65535, "backend sets"},
+		{plan->arms.len, PLAN_ARM_TABLE, "route arms"},
+		{plan_bytes(plan), PLAN_LIMIT_BYTES, "bytes of tables"},
+	};
+	for (size_t i = 0; i < sizeof(bounds) / sizeof(*bounds); i++)
+		if (bounds[i].have > bounds[i].limit) {
+			diag_add(&placer->run->diags, DIAG_TABLE_BOUND, (struct span){0},
+				 "the policy needs %zu %s; a node holds %zu", bounds[i].have, bounds[i].what,
+				 bounds[i].limit)
+				->note = "use fewer groups of scattered members, or split the mesh";
+			return -E2BIG;
+		}
+	return 0;
+}
+
+int place(struct run *run, struct plan **ret_plan)
+{
+	int r = place_check_enforceable(run);
+	if (r)
+		return r;
+	struct plan *plan = arena_alloc(run->arena, sizeof(*plan));
+	struct placer placer = {.run = run, .plan = plan};
+	plan->classes = run->policy->classes.len;
+	plan->blocks = run->policy->blocks;
+	plan->rules = run->policy->rules.len;
+	plan->sets = run->policy->sets;
+	plan->audit_sets = diagram_audit_sets(run->diagram);
+	placer.rows = rows_create(run, plan);
+	plan->dsts.len = plan->dsts.cap = (size_t)PLAN_FACES * plan->classes;
+	plan->dsts.at = arena_alloc(run->arena, plan->dsts.len * sizeof(*plan->dsts.at));
+	for (int face = 0; face < PLAN_FACES; face++)
+		for (uint32_t dst = 0; dst < plan->classes; dst++)
+			if (!is_silent(&placer, face, dst)) {
+				r = place_destination(&placer, face, dst);
+				if (r)
+					return r;
+			}
+	rows_finish(placer.rows);
+	place_blocks(&placer);
+	place_routes(&placer);
+	r = check_bounds(&placer);
+	if (r)
+		return r;
+	prove(run, plan);
+	*ret_plan = plan;
+	return 0;
+}

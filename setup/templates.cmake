@@ -1,0 +1,12 @@
+# Writes every file of INPUTS into OUTPUT as a table of names and texts (compiler/pass/render.h).
+set(text "#include \"pass/render.h\"\n\nconst struct template_file template_files[] = {\n")
+foreach(input ${INPUTS})
+  get_filename_component(name ${input} NAME)
+  if(name STREQUAL "runtime.bpf.c")
+    continue()
+  endif()
+  file(READ ${input} bytes HEX)
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "\\\\x\\1" bytes "${bytes}")
+  string(APPEND text "\t{\"${name}\", \"${bytes}\"},\n")
+endforeach()
+file(WRITE ${OUTPUT} "${text}\t{0, 0},\n};\n")
