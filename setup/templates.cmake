@@ -1,6 +1,8 @@
-# Writes every file of INPUTS into OUTPUT as a table of names and texts (compiler/pass/render.h).
+# Writes every template of FOLDER into OUTPUT as a table of names and texts (compiler/pass/render.h).
 set(text "#include \"pass/render.h\"\n\nconst struct template_file template_files[] = {\n")
-foreach(input ${INPUTS})
+file(GLOB inputs ${FOLDER}/*.h ${FOLDER}/*.def ${FOLDER}/*.bpf.c)
+list(SORT inputs)
+foreach(input ${inputs})
   get_filename_component(name ${input} NAME)
   if(name STREQUAL "runtime.bpf.c")
     continue()

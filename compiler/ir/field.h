@@ -11,4 +11,10 @@ enum field {
 
 enum field_type { FIELD_TYPE_PORT, FIELD_TYPE_STRING, FIELD_TYPE_KEYED };
 
+/* The field written TEXT, or FIELDS. */
+enum field field_find(const char *text);
+const char *field_text(enum field field);
+enum field_type field_type(enum field field);
+int field_is_l7(enum field field);
+
 #endif

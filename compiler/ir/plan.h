@@ -4,7 +4,10 @@
 
 #include "abi.h"
 #include "base/vec.h"
-#include "plan.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <plan.h> /* bpf-templates */
 
 enum { PLAN_LIMIT_BYTES = 64 << 20, PLAN_LIMIT_OUTCOMES = 65535 };
 

@@ -124,6 +124,7 @@ struct policy_rule {
 	struct policy_targets to;
 	const struct cond *when; /* NULL: always */
 	struct span span, name_span, when_span;
+	const char *text; /* policy_rule_text */
 };
 
 struct policy_split {
@@ -207,5 +208,8 @@ struct policy {
 /* What a rule's text says of itself, for the comments of --emit=c: "from checkout to ledger port
  * 5432" (one line, canonical). */
 const char *policy_rule_text(struct arena *arena, const struct policy *policy, uint32_t rank);
+
+/* Gives the JSON back, which is in no arena. */
+void policy_release(struct policy *policy);
 
 #endif

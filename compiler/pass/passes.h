@@ -25,6 +25,12 @@ int pipeline_run(struct run *run);
 /* Only as far as the ast (fmt). */
 int pipeline_parse(struct run *run);
 
+/* The front end; each queues what is wrong and goes on. Behind an error the next is not called. */
+void parse(struct run *run);   /* pass/parse.c: text to ast */
+void resolve(struct run *run); /* pass/resolve.c: names bound */
+void check(struct run *run);   /* pass/check.c: types and values */
+void lower(struct run *run);   /* pass/lower.c: ast to policy */
+
 /* Common to the verbs: options that every verb takes, taken out of argv. */
 struct options {
 	const char *output;      /* -o */

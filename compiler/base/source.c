@@ -1,0 +1,170 @@
+#include "base/source.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { FOLDER_DEPTH = 16, FOLDER_FILES = 4096 };
+
+/* RFC 3629: no overlong forms, no surrogates; control characters other than white space are refused. */
+static bool is_text(const unsigned char *text, size_t len)
+{
+	for (size_t i = 0; i < len;) {
+		unsigned char c = text[i];
+		size_t more = c < 0x80 ? 0 : c >= 0xc2 && c < 0xe0 ? 1 : c >= 0xe0 && c < 0xf0 ? 2 : c >= 0xf0 && c < 0xf5 ? 3 : 9;
+		if (more == 9 || i + more >= len + (more == 0) || (c < 0x20 && !strchr("\t\n\r", c)) || c == 0x7f || c == 0)
+			return false;
+		for (size_t k = 1; k <= more; k++)
+			if ((text[i + k] & 0xc0) != 0x80)
+				return false;
+		if ((c == 0xe0 && text[i + 1] < 0xa0) || (c == 0xed && text[i + 1] > 0x9f) ||
+		    (c == 0xf0 && text[i + 1] < 0x90) || (c == 0xf4 && text[i + 1] > 0x8f))
+			return false;
+		i += more + 1;
+	}
+	return true;
+}
+
+uint32_t sources_add(struct sources *sources, const char *name, const char *text, size_t len)
+{
+	struct source_file file = {
+		.name = arena_copy(sources->arena, name, strlen(name)),
+		.text = arena_copy(sources->arena, text, len),
+		.len = len,
+	};
+	vec_push(sources->arena, &file.lines, 0);
+	for (size_t i = 0; i < len; i++)
+		if (text[i] == '\n')
+			vec_push(sources->arena, &file.lines, i + 1);
+	vec_push(sources->arena, &sources->files, file);
+	return sources->files.len - 1;
+}
+
+static size_t bytes_left(const struct sources *sources)
+{
+	size_t used = 0;
+	for (size_t i = 0; i < sources->files.len; i++)
+		used += sources->files.at[i].len;
+	return used < SOURCE_LIMIT_BYTES ? SOURCE_LIMIT_BYTES - used : 0;
+}
+
+static int read_stream(struct sources *sources, FILE *in, const char *name)
+{
+	size_t limit = bytes_left(sources), len = 0, room = 64 << 10;
+	char *text = malloc(room);
+	int r = text ? 0 : -ENOMEM;
+	while (!r) {
+		size_t got = fread(text + len, 1, room - len, in);
+		len += got;
+		if (ferror(in)) {
+			r = errno ? -errno : -EIO;
+			break;
+		}
+		if (!got)
+			break;
+		if (len > limit)
+			r = -E2BIG;
+		if (len == room) {
+			room *= 2;
+			char *grown = realloc(text, room);
+			if (!grown)
+				r = -ENOMEM;
+			else
+				text = grown;
+		}
+	}
+	if (!r && !is_text((unsigned char *)text, len))
+		r = -EILSEQ;
+	if (!r)
+		sources_add(sources, name, text, len);
+	free(text);
+	return r;
+}
+
+static int read_file(struct sources *sources, const char *path)
+{
+	FILE *in = fopen(path, "re");
+	if (!in)
+		return -errno;
+	int r = read_stream(sources, in, path);
+	fclose(in);
+	return r;
+}
+
+static int name_compare(const void *left, const void *right)
+{
+	return strcmp(*(const char *const *)left, *(const char *const *)right);
+}
+
+static int read_folder(struct sources *sources, const char *path, int depth, size_t *count)
+{
+	if (depth > FOLDER_DEPTH)
+		return -ELOOP;
+	DIR *folder = opendir(path);
+	if (!folder)
+		return -errno;
+	VEC(const char *) names = {0};
+	for (struct dirent *entry; (entry = readdir(folder));)
+		if (entry->d_name[0] != '.')
+			vec_push(sources->arena, &names, arena_copy(sources->arena, entry->d_name, strlen(entry->d_name)));
+	closedir(folder);
+	if (names.len)
+		qsort(names.at, names.len, sizeof(*names.at), name_compare);
+	for (size_t i = 0; i < names.len; i++) {
+		const char *inner = arena_printf(sources->arena, "%s/%s", path, names.at[i]);
+		struct stat st;
+		if (stat(inner, &st))
+			return -errno;
+		size_t len = strlen(names.at[i]);
+		int r = 0;
+		if (S_ISDIR(st.st_mode)) {
+			r = read_folder(sources, inner, depth + 1, count);
+		} else if (len > 5 && strcmp(names.at[i] + len - 5, ".mesh") == 0) {
+			r = ++*count > FOLDER_FILES ? -E2BIG : read_file(sources, inner);
+		}
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+int sources_read(struct sources *sources, const char *path)
+{
+	struct stat st;
+	if (strcmp(path, "-") == 0)
+		return read_stream(sources, stdin, "-");
+	if (stat(path, &st))
+		return -errno;
+	if (!S_ISDIR(st.st_mode))
+		return read_file(sources, path);
+	size_t count = 0;
+	int r = read_folder(sources, path, 0, &count);
+	return r ? r : count ? 0 : -ENOENT;
+}
+
+void sources_place(const struct sources *sources, struct span span, uint32_t *ret_line, uint32_t *ret_column)
+{
+	const struct source_file *file = &sources->files.at[span.file];
+	size_t lo = 0, hi = file->lines.len;
+	while (hi - lo > 1) {
+		size_t middle = (lo + hi) / 2;
+		if (file->lines.at[middle] <= span.offset)
+			lo = middle;
+		else
+			hi = middle;
+	}
+	*ret_line = lo + 1;
+	*ret_column = span.offset - file->lines.at[lo] + 1;
+}
+
+const char *sources_where(struct arena *arena, const struct sources *sources, struct span span)
+{
+	uint32_t line, column;
+	if (span.file >= sources->files.len)
+		return "-";
+	sources_place(sources, span, &line, &column);
+	return arena_printf(arena, "%s:%u:%u", sources->files.at[span.file].name, line, column);
+}

@@ -1,0 +1,188 @@
+/* argv to verb. */
+#include "verb/verb.h"
+
+#include "ir/literal.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+static const struct verb {
+	const char *name, *flags, *arguments, *summary, *help;
+	int (*run)(const struct options *options, int argc, char **argv);
+} verbs[] = {
+#define VERB(name, flags, arguments, summary, help) {#name, flags, arguments, summary, help, verb_##name},
+#include "verbs.def"
+#undef VERB
+};
+enum { VERBS = sizeof(verbs) / sizeof(*verbs) };
+
+static const char common_flags[] = "-o= --format= --color= --now= --inventory= --fail-level= --help -h";
+
+static const char common_help[] = "  -o FILE               where to write\n"
+				  "  --format text|json    how to print\n"
+				  "  --color auto|always|never\n"
+				  "  --now YYYY-MM-DD      the date that `until` is compared with\n"
+				  "  --inventory FILE      checks selectors against real workloads\n"
+				  "  --fail-level warning  warnings fail, too\n"
+				  "  --help                this text\n";
+
+static int help_all(FILE *out)
+{
+	fputs("meshc compiles a mesh policy: who may talk to whom, and where it goes.\n\nusage: meshc VERB [FLAGS] [ARGUMENTS]\n\n",
+	      out);
+	for (int i = 0; i < VERBS; i++)
+		fprintf(out, "  %-9s %s\n", verbs[i].name, verbs[i].summary);
+	fputs("\n`meshc VERB --help` says more. Begin with `meshc check POLICY.mesh`.\n"
+	      "exit codes: 0 yes, 1 no, 2 could not do it, 3 a bug of ours\n",
+	      out);
+	return out == stdout ? EXIT_YES : EXIT_CANNOT;
+}
+
+static int help_verb(const struct verb *verb)
+{
+	printf("meshc %s: %s\n\nusage: meshc %s [FLAGS]%s%s\n\n%s%s%s", verb->name, verb->summary, verb->name,
+	       verb->arguments[0] ? " " : "", verb->arguments, verb->help, verb->help[0] ? "\n" : "", common_help);
+	return EXIT_YES;
+}
+
+/* Looks WORD (up to '=') up in a list of flags: 0 absent, 1 a switch, 2 takes a value. */
+static int find_flag(const char *flags, const char *word)
+{
+	size_t len = strcspn(word, "=");
+	for (const char *c = flags; *c; c += strcspn(c, " "), c += *c == ' ') {
+		size_t flag_len = strcspn(c, "= ");
+		if (flag_len == len && strncmp(c, word, len) == 0)
+			return c[flag_len] == '=' ? 2 : 1;
+	}
+	return 0;
+}
+
+static int unknown_flag(const struct verb *verb, const char *word)
+{
+	enum { MOST = 64 };
+	static char text[1024];
+	const char *names[MOST];
+	size_t count = 0;
+	snprintf(text, sizeof(text), "%s %s", verb->flags, common_flags);
+	for (char *c = strtok(text, " "); c && count < MOST; c = strtok(NULL, " ")) {
+		c[strcspn(c, "=")] = 0;
+		names[count++] = c;
+	}
+	char *shown = strndup(word, strcspn(word, "="));
+	int code = verb_unknown("flag", shown ? shown : word, names, count);
+	free(shown);
+	fprintf(stderr, "`meshc %s --help` lists the flags\n", verb->name);
+	return code;
+}
+
+/* One common flag. 0, or 2 with a message. */
+static int take_common(struct options *options, const char *flag, const char *value)
+{
+	static const char *const colors[] = {"auto", "always", "never"}, *const levels[] = {"error", "warning"};
+	static const char *const formats[] = {"text", "json", "sarif", "github", "junit"};
+	bool known = false;
+	if (strncmp(flag, "-o", 2) == 0) {
+		options->output = value;
+	} else if (strncmp(flag, "--format", 8) == 0) {
+		for (int i = 0; i < 5; i++)
+			known |= strcmp(formats[i], value) == 0;
+		options->format = value;
+		return known ? 0 : verb_unknown("format", value, formats, 5);
+	} else if (strncmp(flag, "--now", 5) == 0) {
+		options->now = value;
+		return date_read(value) >= 0 ? 0 : verb_cannot("--now wants YYYY-MM-DD, not '%s'", value);
+	} else if (strncmp(flag, "--inventory", 11) == 0) {
+		options->inventory = value;
+	} else if (strncmp(flag, "--fail-level", 12) == 0) {
+		options->fail_warning = strcmp(value, "warning") == 0;
+		return options->fail_warning || strcmp(value, "error") == 0 ? 0 : verb_unknown("level", value, levels, 2);
+	} else {
+		for (int i = 0; i < 3; i++)
+			known |= strcmp(colors[i], value) == 0;
+		options->color = strcmp(value, "always") == 0 || (strcmp(value, "auto") == 0 && options->color);
+		return known ? 0 : verb_unknown("color", value, colors, 3);
+	}
+	return 0;
+}
+
+/* Takes the common flags out of argv; what is left keeps its order. */
+static int split_flags(const struct verb *verb, struct options *options, int argc, char **argv, int *ret_argc)
+{
+	int kept = 1;
+	for (int i = 1; i < argc; i++) {
+		char *word = argv[i];
+		if (strcmp(word, "--") == 0) {
+			while (i < argc)
+				argv[kept++] = argv[i++];
+			break;
+		}
+		if (word[0] != '-' || !word[1]) {
+			argv[kept++] = word;
+			continue;
+		}
+		int common = find_flag(common_flags, word), own = find_flag(verb->flags, word);
+		if (!common && !own)
+			return unknown_flag(verb, word);
+		bool inside = strchr(word, '='), takes = (common ? common : own) == 2;
+		if (inside && !takes)
+			return verb_cannot("%.*s takes no value", (int)strcspn(word, "="), word);
+		if (takes && !inside && i + 1 >= argc)
+			return verb_cannot("%s wants a value", word);
+		char *value = !takes ? NULL : inside ? strchr(word, '=') + 1 : argv[++i];
+		if (common && takes) {
+			int code = take_common(options, word, value);
+			if (code)
+				return code;
+		} else if (own) {
+			argv[kept++] = word;
+			if (takes && !inside)
+				argv[kept++] = value;
+		}
+	}
+	argv[kept] = NULL;
+	*ret_argc = kept;
+	return 0;
+}
+
+static const struct verb *find_verb(const char *name)
+{
+	for (int i = 0; i < VERBS; i++)
+		if (strcmp(verbs[i].name, name) == 0)
+			return &verbs[i];
+	const char *names[VERBS];
+	for (int i = 0; i < VERBS; i++)
+		names[i] = verbs[i].name;
+	verb_unknown(name[0] == '-' ? "flag" : "verb", name, names, VERBS);
+	fputs("`meshc --help` lists the verbs\n", stderr);
+	return NULL;
+}
+
+static bool asks_help(int argc, char **argv)
+{
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+		if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+			return true;
+	return false;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 2)
+		return help_all(stderr);
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
+		return help_all(stdout);
+	const struct verb *verb = find_verb(strcmp(argv[1], "--version") == 0 ? "version" : argv[1]);
+	if (!verb)
+		return EXIT_CANNOT;
+	if (asks_help(argc - 1, argv + 1))
+		return help_verb(verb);
+	const char *no_color = getenv("NO_COLOR");
+	struct options options = {.format = "text", .color = isatty(STDERR_FILENO) && !(no_color && *no_color)};
+	int left = 0;
+	int code = split_flags(verb, &options, argc - 1, argv + 1, &left);
+	if (!code)
+		code = verb->run(&options, left, argv + 1);
+	if (fflush(stdout) || ferror(stdout))
+		return verb_cannot("standard output cannot be written");
+	return code;
+}

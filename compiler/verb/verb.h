@@ -1,0 +1,34 @@
+/* What all verbs share. A verb gets what main.c left of the command line: argv[0] is its name, the
+ * flags are those of verbs.def (unknown ones were refused), `--flag=value` is as it was written. */
+#ifndef MESH_VERB_VERB_H
+#define MESH_VERB_VERB_H
+
+#include "pass/passes.h"
+
+enum exit_code { EXIT_YES, EXIT_NO, EXIT_CANNOT, EXIT_BUG };
+
+#define VERB(name, flags, arguments, summary, help)                                                                    \
+	int verb_##name(const struct options *options, int argc, char **argv);
+#include "verbs.def"
+#undef VERB
+
+/* Reads the policy files into a fresh RUN: 0, or 2 with a message. */
+int verb_read(const struct options *options, struct run *run, int pathc, char **paths);
+
+/* verb_read, then all passes; the diagnostics go to stderr. 0, 1 (errors, or warnings where they
+ * shall fail) or 2. */
+int verb_load(const struct options *options, struct run *run, int pathc, char **paths);
+
+/* Gives everything back that a run holds. */
+void verb_done(struct run *run);
+
+/* 0 or 1: what the diagnostics come to. */
+int verb_outcome(const struct options *options, const struct run *run);
+
+/* "meshc: MESSAGE" to stderr; returns 2. */
+int verb_cannot(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* For a value that is none of COUNT names: did-you-mean, returns 2. */
+int verb_unknown(const char *what, const char *word, const char *const *names, size_t count);
+
+#endif
