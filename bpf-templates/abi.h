@@ -7,7 +7,7 @@
 #define MESH_ABI_H
 
 #ifdef __bpf__
-#include "kernel.h"
+#include "bpf.h"
 #else
 #include <linux/types.h>
 #endif

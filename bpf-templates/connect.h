@@ -212,6 +212,83 @@ static __always_inline bool stamp_opened(struct bpf_sock_addr *ctx, const struct
 	return true;
 }
 
+/* What becomes of an attempt to reach somebody. */
+enum opened { OPENED_REFUSE, OPENED_PASS, OPENED_ASIDE /* no business of the mesh */ };
+struct opening {
+	struct flow flow;
+	__u64 socket;  /* its cookie: UDP; 0: TCP */
+	bool datagram; /* one datagram, not a connection */
+	bool decided;  /* false: the caller's block is known only when the packet leaves */
+	bool moved;    /* flow.dst is a backend now */
+};
+
+static __always_inline bool pick_for(struct opening *opening, const struct party *src, __u32 dst,
+				     const struct mesh_control *settings, bool v6)
+{
+	struct flow *flow = &opening->flow;
+	struct pick pick = {};
+	if (!opening->socket || !nat_recall(opening->socket, settings, &flow->service, flow->service_port, &pick))
+		pick = pick_backend(src, &flow->service, dst, flow->protocol, flow->dst_port, v6);
+	if (!pick.found)
+		return false;
+	flow->dst = pick.backend;
+	flow->subset = pick.set;
+	opening->moved = true;
+	if (opening->socket)
+		nat_remember(opening->socket, settings, &flow->service, flow->service_port, &flow->dst, flow->dst_port);
+	return true;
+}
+
+static __noinline enum opened open_flow(struct opening *opening, const struct mesh_netns *caller,
+					const struct mesh_control *settings)
+{
+	struct flow *flow = &opening->flow;
+	bool v6 = !address_is_v4(&flow->dst), nowhere = false;
+	struct party src = {}, dst = {};
+	party_of_endpoint(v6 ? caller->endpoint6 : caller->endpoint4, &src);
+	struct mesh_vip_key key = {.port = flow->dst_port, .protocol = flow->protocol};
+	__builtin_memcpy(key.address, &flow->dst, 16);
+	struct mesh_vip *vip = bpf_map_lookup_elem(&vips, &key);
+	if (vip) {
+		dst.dst = vip->dst;
+		flow->service = flow->dst;
+		flow->service_port = flow->dst_port;
+		flow->dst_port = vip->target;
+	} else {
+		party_of_address(&flow->dst, &dst);
+		if (caller_is_self(caller, &dst))
+			return OPENED_ASIDE;
+		if (!dst.endpoint) {
+			key.port = 0;
+			key.protocol = 0;
+			nowhere = bpf_map_lookup_elem(&vips, &key) != NULL;
+		}
+	}
+	opening->decided = !(caller->flags & (v6 ? MESH_NETNS_MANY6 : MESH_NETNS_MANY4));
+	struct verdict verdict = {.allow = 1};
+	if (nowhere)
+		verdict = verdict_unknown();
+	else if (opening->decided)
+		verdict = decide(src.src, src.block, dst.dst, flow->protocol, flow->dst_port);
+	flow->subset = 0xffff;
+	flow->src_endpoint = src.endpoint;
+	flow->dst_endpoint = dst.endpoint;
+	flow->src_class = src.src;
+	flow->dst_class = dst.dst;
+	bool pass = verdict.allow || settings->mode == MESH_OBSERVE;
+	if (pass && vip && !pick_for(opening, &src, dst.dst, settings, v6)) {
+		stat_add(MESH_STAT_NO_BACKEND);
+		verdict = verdict_unknown();
+		pass = false;
+	}
+	/* An allowed datagram is counted where its flow begins (cgroup_skb/egress). */
+	if (flow->protocol == IPPROTO_TCP || !verdict.allow) {
+		count_decision(verdict.rule, SIDE_CALLER);
+		record_flow(settings, flow, verdict, opening->datagram ? MESH_HOOK_SENDMSG : MESH_HOOK_CONNECT, 0);
+	}
+	return pass ? OPENED_PASS : OPENED_REFUSE;
+}
+
 /* Returns what the hook returns: 1 lets the call go on. */
 static __always_inline int judge_opening(struct bpf_sock_addr *ctx, bool v6, bool datagram)
 {
@@ -223,75 +300,25 @@ static __always_inline int judge_opening(struct bpf_sock_addr *ctx, bool v6, boo
 		return refuse(ctx, v6, datagram);
 	if (!caller || !(caller->flags & MESH_NETNS_ENROLLED))
 		return 1;
-	struct flow flow = {.protocol = ctx->protocol == IPPROTO_MPTCP ? IPPROTO_TCP : ctx->protocol};
-	if (flow.protocol != IPPROTO_TCP && flow.protocol != IPPROTO_UDP)
+	struct opening opening = {.datagram = datagram};
+	struct flow *flow = &opening.flow;
+	flow->protocol = ctx->protocol == IPPROTO_MPTCP ? IPPROTO_TCP : ctx->protocol;
+	if (flow->protocol != IPPROTO_TCP && flow->protocol != IPPROTO_UDP)
 		return 1;
-	flow.dst = wanted_address(ctx, v6);
-	flow.dst_port = bpf_ntohs(ctx->user_port);
-	if (address_is_loopback(&flow.dst))
+	flow->dst = wanted_address(ctx, v6);
+	flow->dst_port = bpf_ntohs(ctx->user_port);
+	if (address_is_loopback(&flow->dst))
 		return 1;
-
-	bool to_v6 = !address_is_v4(&flow.dst);
-	struct party src = {}, dst = {};
-	party_of_endpoint(to_v6 ? caller->endpoint6 : caller->endpoint4, &src);
-	struct mesh_vip_key key = {.port = flow.dst_port, .protocol = flow.protocol};
-	__builtin_memcpy(key.address, &flow.dst, 16);
-	struct mesh_vip *vip = bpf_map_lookup_elem(&vips, &key);
-	bool nowhere = false;
-	if (vip) {
-		dst.dst = vip->dst;
-		flow.service = flow.dst;
-		flow.service_port = flow.dst_port;
-		flow.dst_port = vip->target;
-	} else {
-		party_of_address(&flow.dst, &dst);
-		if (caller_is_self(caller, &dst))
-			return 1;
-		if (!dst.endpoint) {
-			key.port = 0;
-			key.protocol = 0;
-			nowhere = bpf_map_lookup_elem(&vips, &key) != NULL;
-		}
-	}
-	bool decided = !(caller->flags & (to_v6 ? MESH_NETNS_MANY6 : MESH_NETNS_MANY4));
-	struct verdict verdict = {.allow = 1};
-	if (nowhere)
-		verdict = verdict_unknown();
-	else if (decided)
-		verdict = decide(src.src, src.block, dst.dst, flow.protocol, flow.dst_port);
-
-	flow.subset = 0xffff;
-	flow.src_endpoint = src.endpoint;
-	flow.dst_endpoint = dst.endpoint;
-	flow.src_class = src.src;
-	flow.dst_class = dst.dst;
-	bool pass = verdict.allow || settings->mode == MESH_OBSERVE;
-	if (pass && vip) {
-		__u64 socket = flow.protocol == IPPROTO_UDP ? bpf_get_socket_cookie(ctx) : 0;
-		struct pick pick = {};
-		if (!socket || !nat_recall(socket, settings, &flow.service, flow.service_port, &pick))
-			pick = pick_backend(&src, &flow.service, dst.dst, flow.protocol, flow.dst_port, to_v6);
-		if (!pick.found) {
-			stat_add(MESH_STAT_NO_BACKEND);
-			verdict = verdict_unknown();
-			pass = false;
-		} else {
-			flow.dst = pick.backend;
-			flow.subset = pick.set;
-			set_address(ctx, &flow.dst, flow.dst_port, v6);
-			if (socket)
-				nat_remember(socket, settings, &flow.service, flow.service_port, &flow.dst,
-					     flow.dst_port);
-		}
-	}
-	/* An allowed datagram is counted where its flow begins (cgroup_skb/egress). */
-	if (flow.protocol == IPPROTO_TCP || !verdict.allow) {
-		count_decision(verdict.rule, SIDE_CALLER);
-		record_flow(settings, &flow, verdict, datagram ? MESH_HOOK_SENDMSG : MESH_HOOK_CONNECT, 0);
-	}
-	if (pass && !datagram && !stamp_opened(ctx, settings, &flow, decided))
-		pass = false;
-	return pass ? 1 : refuse(ctx, v6, datagram);
+	if (flow->protocol == IPPROTO_UDP)
+		opening.socket = bpf_get_socket_cookie(ctx);
+	enum opened opened = open_flow(&opening, caller, settings);
+	if (opened == OPENED_ASIDE)
+		return 1;
+	if (opening.moved)
+		set_address(ctx, &flow->dst, flow->dst_port, v6);
+	if (opened == OPENED_PASS && !datagram && !stamp_opened(ctx, settings, flow, opening.decided))
+		opened = OPENED_REFUSE;
+	return opened == OPENED_PASS ? 1 : refuse(ctx, v6, datagram);
 }
 
 #endif

@@ -123,7 +123,7 @@ struct question {
 	__u32 hook;
 };
 
-static __always_inline bool judge(const struct mesh_control *settings, const struct question *question)
+static __noinline bool judge(const struct mesh_control *settings, const struct question *question)
 {
 	struct party src = {}, dst = {};
 	struct flow flow = {.protocol = question->protocol};
@@ -260,18 +260,10 @@ static __always_inline int refuse_packet(enum parsed parsed, const struct packet
 	return 0;
 }
 
-static __always_inline int judge_packet(struct __sk_buff *skb, bool leaves)
+/* A packet of a connection that this generation has not decided. */
+static __noinline int judge_new(struct __sk_buff *skb, struct bpf_sock *sk, struct mesh_socket *socket,
+				const struct mesh_control *settings, bool leaves)
 {
-	__u32 zero = 0;
-	struct mesh_control *settings = bpf_map_lookup_elem(&control, &zero);
-	if (!settings)
-		return 0;
-	struct bpf_sock *sk = skb->sk ? bpf_sk_fullsock(skb->sk) : NULL;
-	struct mesh_socket *socket = sk ? bpf_sk_storage_get(&sockets, sk, NULL, 0) : NULL;
-	/* The way of nearly every packet: a connection that this generation has decided. */
-	if (socket && stamp_is_current(socket, settings))
-		return socket->verdict != 0;
-
 	struct packet packet = {};
 	enum parsed parsed = parse_packet(skb, &packet);
 	struct mesh_address *local = leaves ? &packet.src : &packet.dst;
@@ -304,9 +296,24 @@ static __always_inline int judge_packet(struct __sk_buff *skb, bool leaves)
 	return judge_tcp(sk, socket, settings, &question, packet.opens, leaves, self->endpoint);
 }
 
+static __always_inline int judge_packet(struct __sk_buff *skb, bool leaves)
+{
+	__u32 zero = 0;
+	struct mesh_control *settings = bpf_map_lookup_elem(&control, &zero);
+	if (!settings)
+		return 0;
+	struct bpf_sock *sk = skb->sk ? bpf_sk_fullsock(skb->sk) : NULL;
+	struct mesh_socket *socket = sk ? bpf_sk_storage_get(&sockets, sk, NULL, 0) : NULL;
+	/* The way of nearly every packet: a connection that this generation has decided. */
+	if (socket && stamp_is_current(socket, settings))
+		return socket->verdict != 0;
+	return judge_new(skb, sk, socket, settings, leaves);
+}
+
 /* ---- sk_lookup ------------------------------------------------------------------------------ */
 
-static __always_inline int judge_lookup(struct bpf_sk_lookup *ctx)
+/* The context is volatile: the compiler must not move a load to a computed address. */
+static __always_inline int judge_lookup(const volatile struct bpf_sk_lookup *ctx)
 {
 	__u32 zero = 0;
 	struct mesh_control *settings = bpf_map_lookup_elem(&control, &zero);
@@ -327,6 +334,7 @@ static __always_inline int judge_lookup(struct bpf_sk_lookup *ctx)
 			{ctx->local_ip6[0], ctx->local_ip6[1], ctx->local_ip6[2], ctx->local_ip6[3]}};
 		question.remote = (struct mesh_address){
 			{ctx->remote_ip6[0], ctx->remote_ip6[1], ctx->remote_ip6[2], ctx->remote_ip6[3]}};
+		asm volatile("" : "+r"(question.remote.part[3]));
 	}
 	struct mesh_peer *self = peer_of(&question.local);
 	if (!self || !(self->flags & MESH_PEER_ENROLLED))

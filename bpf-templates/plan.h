@@ -8,7 +8,7 @@
 #define MESH_PLAN_H
 
 #ifdef __bpf__
-#include "kernel.h"
+#include "bpf.h"
 #else
 #include <linux/types.h>
 #endif

@@ -47,7 +47,7 @@ const volatile struct plan_split plan_splits[PLAN_SPLITS] = {};
 /* meshd sizes classes and backends from its configuration, vectors and answers for a proof. */
 MAP(classes, BPF_MAP_TYPE_ARRAY, __u32, struct mesh_class, 65536, BPF_F_MMAPABLE);
 MAP(vips, BPF_MAP_TYPE_HASH, struct mesh_vip_key, struct mesh_vip, 65536, BPF_F_NO_PREALLOC);
-MAP(sets, BPF_MAP_TYPE_ARRAY, __u32, struct mesh_set, PLAN_SETS * 2, 0);
+MAP(sets, BPF_MAP_TYPE_ARRAY, __u32, struct mesh_set, PLAN_SETS * 2, BPF_F_MMAPABLE);
 MAP(backends, BPF_MAP_TYPE_ARRAY, __u32, struct mesh_backend, 65536, 0);
 MAP(hits, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct mesh_hits, PLAN_RULES + MESH_SPECIALS, 0);
 MAP(vectors, BPF_MAP_TYPE_ARRAY, __u32, struct mesh_vector, 1, BPF_F_MMAPABLE);

@@ -17,7 +17,8 @@ JUMP(jump_sendmsg6);
 JUMP(jump_lookup);
 JUMP(jump_ingress);
 JUMP(jump_egress);
-MAP(covered, BPF_MAP_TYPE_HASH, __u64, __u32, 65536, BPF_F_NO_PREALLOC);
+/* Namespaces come and go without a word: the oldest entry gives way. */
+MAP(covered, BPF_MAP_TYPE_LRU_HASH, __u64, __u32, 65536, 0);
 MAP(adopt_pass, BPF_MAP_TYPE_ARRAY, __u32, __u32, 1, 0);
 MAP(listeners, BPF_MAP_TYPE_HASH, __u64, __u32, 65536, BPF_F_NO_PREALLOC);
 
@@ -147,6 +148,8 @@ SEC("cgroup/sock_create") int f_sock_create(struct bpf_sock *ctx)
 	bpf_map_update_elem(&covered, &cookie, &seen, BPF_NOEXIST);
 	struct mesh_order *order = bpf_ringbuf_reserve(&orders, sizeof(*order), 0);
 	if (!order) {
+		/* Its next socket asks again. */
+		bpf_map_delete_elem(&covered, &cookie);
 		stat_add(MESH_STAT_ORDERS_LOST);
 		return 1;
 	}

@@ -14,6 +14,15 @@ struct verdict {
 	__u8 default_audit;
 };
 
+/* The sign bit, as a number that the compiler cannot turn into a branch and the verifier need not
+ * split: with a branch it would walk both sides of every step of the searches below. */
+static __always_inline __u64 top_bit(__u64 word)
+{
+	word >>= 63;
+	asm volatile("" : "+r"(word));
+	return word;
+}
+
 /* The outcome's index; PLAN_OUTCOMES where there is none. All searches have a fixed number of
  * steps and all indices are checked: a broken table closes, it does not fault. */
 static __always_inline __u32 plan_outcome_of(__u32 face, __u32 src, __u32 block, __u32 dst, __u32 key)
@@ -31,8 +40,7 @@ static __always_inline __u32 plan_outcome_of(__u32 face, __u32 src, __u32 block,
 		__u32 half = count / 2, at = first + half;
 		if (at >= PLAN_CELLS)
 			return PLAN_OUTCOMES;
-		if (plan_bounds[at] <= key)
-			first = at;
+		first += half * (1 ^ (__u32)top_bit((__u64)key - plan_bounds[at]));
 		count -= half;
 	}
 	if (first >= PLAN_CELLS)
@@ -130,21 +138,18 @@ static __always_inline struct mesh_peer *peer_of(const struct mesh_address *addr
 	return bpf_map_lookup_elem(&peers6, &key);
 }
 
-/* 1 where a < b, without a branch (Hacker's Delight, section 2-12): with one the verifier would walk
- * every path of the search below. */
+/* 1 where a < b (Hacker's Delight, section 2-12). */
 static __always_inline __u64 word_below(__u64 a, __u64 b)
 {
-	return ((~a & b) | ((~a | b) & (a - b))) >> 63;
+	return top_bit((~a & b) | ((~a | b) & (a - b)));
 }
 
 /* 1 where address A <= address B. */
 static __always_inline __u32 address_not_above(__u64 a_high, __u64 a_low, __u64 b_high, __u64 b_low)
 {
 	__u64 differ = a_high ^ b_high;
-	__u64 same = ~(differ | -differ) >> 63;
-	__u64 not_above = word_below(a_high, b_high) | (same & (1 ^ word_below(b_low, a_low)));
-	asm volatile("" : "+r"(not_above));
-	return not_above;
+	__u64 same = top_bit(~(differ | -differ));
+	return word_below(a_high, b_high) | (same & (1 ^ word_below(b_low, a_low)));
 }
 
 /* The block of an address that is no workload: the last interval that begins at or before it. */
@@ -160,7 +165,7 @@ static __always_inline __u32 block_of(const struct mesh_address *address)
 		__u32 half = count / 2, at = first + half;
 		if (at >= PLAN_INTERVALS)
 			return PLAN_BLOCKS;
-		first += half & -address_not_above(plan_intervals[at].high, plan_intervals[at].low, high, low);
+		first += half * address_not_above(plan_intervals[at].high, plan_intervals[at].low, high, low);
 		count -= half;
 	}
 	return first < PLAN_INTERVALS ? plan_interval_block[first] : PLAN_BLOCKS;

@@ -102,7 +102,8 @@ void diags_print(const struct diags *diags, FILE *out, bool color)
 		order[i] = &diags->all.at[i];
 	qsort(order, diags->all.len, sizeof(*order), place_compare);
 	for (size_t i = 0; i < diags->all.len; i++)
-		print_one(diags, order[i], out, color);
+		if (!diags->skip_notes || order[i]->severity != DIAG_NOTE)
+			print_one(diags, order[i], out, color);
 }
 
 /* ---- Did you mean ------------------------------------------------------------------------------- */

@@ -31,6 +31,7 @@ struct diags {
 	const struct sources *sources;
 	VEC(struct diag) all;
 	size_t errors, warnings;
+	bool skip_notes; /* diags_print leaves out what is neither error nor warning */
 };
 
 /* Queues one; the severity is that of diag_codes.def. The result may be given spans, a note, a fix

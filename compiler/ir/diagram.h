@@ -63,6 +63,13 @@ struct decision {
 int model_decide(struct arena *arena, const struct policy *policy, const struct diagram *diagram,
 		 const struct request *request, struct decision *ret_decision);
 
+/* Of rule RANK, which parts the request meets: a miss by one part is near. */
+struct near {
+	bool from, to, when;
+};
+struct near model_near(struct arena *arena, const struct policy *policy, const struct diagram *diagram,
+		       const struct request *request, uint32_t rank);
+
 /* pass/analyze.c: never proofs, rules that never match, shadowed rules. */
 void analyze(struct arena *arena, const struct policy *policy, const struct diagram *diagram, struct diags *diags);
 

@@ -1,7 +1,7 @@
 /* Lays the diagram out as the flat tables that a node walks (bpf-templates/plan.h). */
 #include "pass/place.h"
 
-#include "ir/row.h"
+#include "pass/row.h"
 #include "pass/prove.h"
 
 #include <errno.h>

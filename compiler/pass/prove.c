@@ -1,6 +1,6 @@
 #include "pass/prove.h"
 
-#include "ir/row.h"
+#include "pass/row.h"
 
 #include <arpa/inet.h>
 #include <string.h>

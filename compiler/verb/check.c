@@ -132,6 +132,7 @@ int verb_check(const struct options *options, int argc, char **argv)
 	int code = verb_read(options, &run, argc - 1, argv + 1);
 	if (code)
 		return code;
+	run.diags.skip_notes = false;
 	pipeline_run(&run);
 	if (run.policy && !run.diags.errors && !run.policy->mtls.len)
 		diag_add(&run.diags, DIAG_MTLS_ABSENT, run.ast->mesh->name.span,

@@ -1,7 +1,10 @@
 #include "verb/verb.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
+#include <stdlib.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -45,14 +48,8 @@ static const char *today(struct arena *arena)
 	return arena_printf(arena, "%04d-%02d-%02d", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday);
 }
 
-int verb_read(const struct options *options, struct run *run, int pathc, char **paths)
+static int read_all(struct run *run, int pathc, char **paths)
 {
-	*run = (struct run){.arena = arena_create()};
-	if (!run->arena)
-		return verb_cannot("out of memory");
-	run->sources.arena = run->diags.arena = run->arena;
-	run->diags.sources = &run->sources;
-	run->now = options->now ? options->now : today(run->arena);
 	if (!pathc)
 		return verb_cannot("which policy? Name files, folders or - for standard input");
 	for (int i = 0; i < pathc; i++) {
@@ -65,10 +62,28 @@ int verb_read(const struct options *options, struct run *run, int pathc, char **
 	return EXIT_YES;
 }
 
+int verb_read(const struct options *options, struct run *run, int pathc, char **paths)
+{
+	*run = (struct run){.arena = arena_create()};
+	if (!run->arena)
+		return verb_cannot("out of memory");
+	run->sources.arena = run->diags.arena = run->arena;
+	run->diags.sources = &run->sources;
+	run->diags.skip_notes = true; /* `check` shows them */
+	run->now = options->now ? options->now : today(run->arena);
+	int code = read_all(run, pathc, paths);
+	if (code)
+		verb_done(run);
+	return code;
+}
+
 void verb_done(struct run *run)
 {
-	policy_release(run->policy);
-	arena_destroy(run->arena);
+	if (run->policy)
+		policy_release(run->policy);
+	if (run->arena)
+		arena_destroy(run->arena);
+	*run = (struct run){0};
 }
 
 int verb_outcome(const struct options *options, const struct run *run)
@@ -84,4 +99,72 @@ int verb_load(const struct options *options, struct run *run, int pathc, char **
 	pipeline_run(run);
 	diags_print(&run->diags, stderr, options->color);
 	return verb_outcome(options, run);
+}
+
+const char *verb_value(char **argv, int *i, const char *name)
+{
+	size_t len = strlen(name);
+	if (strncmp(argv[*i], name, len) != 0)
+		return NULL;
+	if (argv[*i][len] == '=')
+		return argv[*i] + len + 1;
+	return argv[*i][len] ? NULL : argv[++*i];
+}
+
+int verb_slurp(const char *path, size_t limit, char **ret_bytes, size_t *ret_len)
+{
+	FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
+	if (!file)
+		return verb_cannot("%s: %s", path, strerror(errno));
+	size_t len = 0, cap = 1 << 16, got = 1;
+	char *bytes = malloc(cap);
+	while (bytes && got && len <= limit) {
+		if (len + 1 >= cap) {
+			char *more = realloc(bytes, cap *= 2);
+			if (!more)
+				break;
+			bytes = more;
+		}
+		got = fread(bytes + len, 1, cap - len - 1, file);
+		len += got;
+	}
+	bool bad = !bytes || ferror(file);
+	int error = errno;
+	if (file != stdin)
+		fclose(file);
+	if (bad || len > limit) {
+		free(bytes);
+		return verb_cannot("%s: %s", path, bad ? strerror(error) : "larger than anything that belongs here");
+	}
+	bytes[len] = 0;
+	*ret_bytes = bytes;
+	*ret_len = len;
+	return EXIT_YES;
+}
+
+int verb_write(const char *path, const void *bytes, size_t len, unsigned mode)
+{
+	if (!path || strcmp(path, "-") == 0)
+		return fwrite(bytes, 1, len, stdout) == len ? EXIT_YES : verb_cannot("standard output: %s", strerror(errno));
+	struct stat at;
+	/* A device or a pipe is written to, not replaced. */
+	bool in_place = stat(path, &at) == 0 && !S_ISREG(at.st_mode);
+	char beside[4096];
+	if (snprintf(beside, sizeof(beside), in_place ? "%s" : "%s.new", path) >= (int)sizeof(beside))
+		return verb_cannot("%s: the name is too long", path);
+	int fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+	if (fd < 0)
+		return verb_cannot("%s: %s", beside, strerror(errno));
+	size_t done = 0;
+	while (done < len) {
+		ssize_t wrote = write(fd, (const char *)bytes + done, len - done);
+		if (wrote <= 0)
+			break;
+		done += wrote;
+	}
+	int error = errno;
+	bool whole = done == len && close(fd) == 0 && (in_place || rename(beside, path) == 0);
+	if (!whole && !in_place)
+		unlink(beside);
+	return whole ? EXIT_YES : verb_cannot("%s: %s", path, strerror(done == len ? errno : error));
 }

@@ -31,4 +31,13 @@ int verb_cannot(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* For a value that is none of COUNT names: did-you-mean, returns 2. */
 int verb_unknown(const char *what, const char *word, const char *const *names, size_t count);
 
+/* Where argv[*i] is the flag NAME: its value (then *i stands at the last word taken), else NULL.
+ * "--flag=value" and "--flag value" alike. */
+const char *verb_value(char **argv, int *i, const char *name);
+
+/* Reads a whole file of at most LIMIT bytes, "-" for standard input; malloc'd. 0, or 2 with a message. */
+int verb_slurp(const char *path, size_t limit, char **ret_bytes, size_t *ret_len);
+/* Writes PATH through a file beside it and a rename; "-" or NULL: standard output. 0 or 2. */
+int verb_write(const char *path, const void *bytes, size_t len, unsigned mode);
+
 #endif

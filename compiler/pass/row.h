@@ -1,7 +1,7 @@
 /* Rows: the function from source class to outcome that a cell leads to, split into a few sources of
  * its own (the comb) and sets of sources (the matrix). */
-#ifndef MESH_IR_ROW_H
-#define MESH_IR_ROW_H
+#ifndef MESH_PASS_ROW_H
+#define MESH_PASS_ROW_H
 
 #include "ir/plan.h"
 #include "pass/passes.h"

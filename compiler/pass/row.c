@@ -1,4 +1,4 @@
-#include "ir/row.h"
+#include "pass/row.h"
 
 #include "base/table.h"
 

@@ -1,0 +1,429 @@
+/* Theorems and lint, read off the diagram: never, rules that match nothing, rules that others hide. */
+#include "ir/diagram_build.h"
+#include "ir/literal.h"
+
+#include <stdlib.h>
+
+enum { WITNESS_LIMIT = 1 << 20 /* pairs of nodes that one proof may look at behind the L4 levels */ };
+
+struct analyzer {
+	struct arena *arena;
+	const struct policy *policy;
+	struct diagram *diagram;
+	struct diags *diags;
+};
+
+/* ---- Searching for an allowed request ------------------------------------------------------------ */
+
+struct search {
+	struct analyzer *analyzer;
+	uint32_t dst;
+	bool default_allows, any; /* any: whatever the verdict (does a rule match at all?) */
+	struct hunted { /* pairs that lead nowhere: open addressing */
+		uint64_t *at;
+		size_t len, cap;
+	} barren;
+	size_t work;
+	uint32_t values[LEVEL_STRING]; /* of the witness */
+	uint32_t classes[64];          /* accept class + 1 by string field; UINT32_MAX: free */
+	const char *texts[64];         /* the witness's strings */
+	uint32_t terminal;
+	bool gave_up;
+};
+
+static bool barren_known(struct search *search, uint64_t pair, bool put)
+{
+	struct hunted *set = &search->barren;
+	if (put && set->len * 2 >= set->cap) {
+		struct hunted bigger = {.cap = set->cap ? set->cap * 2 : 256, .len = set->len};
+		bigger.at = arena_alloc(search->analyzer->arena, bigger.cap * sizeof(*bigger.at));
+		for (size_t i = 0; i < set->cap; i++)
+			if (set->at[i]) {
+				size_t k = set->at[i] * 0x9e3779b97f4a7c15u & (bigger.cap - 1);
+				while (bigger.at[k])
+					k = (k + 1) & (bigger.cap - 1);
+				bigger.at[k] = set->at[i];
+			}
+		*set = bigger;
+	}
+	if (!set->cap)
+		return false;
+	size_t i = pair * 0x9e3779b97f4a7c15u & (set->cap - 1);
+	for (; set->at[i]; i = (i + 1) & (set->cap - 1))
+		if (set->at[i] == pair)
+			return true;
+	if (put) {
+		set->at[i] = pair;
+		set->len++;
+	}
+	return false;
+}
+
+/* The automata of one field must agree on one string; each field stands for itself. */
+static bool confirm(struct search *search)
+{
+	struct analyzer *analyzer = search->analyzer;
+	const struct diagram_fields *fields = diagram_dst(analyzer->diagram, search->dst)->fields;
+	for (uint32_t i = 0, end; i < fields->count; i = end) {
+		const struct automaton *automata[DIAGRAM_LIMIT_AUTOMATA];
+		uint32_t classes[DIAGRAM_LIMIT_AUTOMATA], count = 0, absent = 0;
+		for (end = i; end < fields->count && fields->at[end].field == fields->at[i].field &&
+			      (!fields->at[i].key || strcmp(fields->at[end].key, fields->at[i].key) == 0);
+		     end++) {
+			if (end >= 64 || search->classes[end] == UINT32_MAX)
+				continue;
+			absent += search->classes[end] == 0;
+			automata[count] = fields->at[end].automaton;
+			classes[count++] = search->classes[end] - 1;
+		}
+		if (absent && absent < count)
+			return false;
+		if (i < 64)
+			search->texts[i] = NULL;
+		if (absent || !count)
+			continue;
+		const char *text = NULL;
+		if (automaton_witness(analyzer->arena, automata, classes, count, &text))
+			search->gave_up = true;
+		if (!text)
+			return false;
+		if (i < 64)
+			search->texts[i] = text;
+	}
+	return true;
+}
+
+static bool at_end(struct search *search, node_id verdict, node_id wanted)
+{
+	const struct diagram *diagram = search->analyzer->diagram;
+	if (diagram_terminal(diagram, wanted) == DIAGRAM_NO_VALUE)
+		return false;
+	search->terminal = diagram_terminal(diagram, verdict);
+	if (search->any)
+		return confirm(search);
+	if (search->terminal < TERMINAL_ALLOW || (search->terminal == TERMINAL_DEFAULT && !search->default_allows))
+		return false;
+	return confirm(search);
+}
+
+static bool find(struct search *search, node_id verdict, node_id wanted);
+
+/* Every pair of children; the value of the stretch's first element is the witness's. */
+static bool find_below(struct search *search, node_id verdict, node_id wanted, uint32_t level)
+{
+	const struct diagram *diagram = search->analyzer->diagram;
+	bool in_v = !diagram_is_terminal(verdict) && diagram_level(diagram, verdict) == level;
+	bool in_w = !diagram_is_terminal(wanted) && diagram_level(diagram, wanted) == level;
+	struct diagram_edge whole_v = {UINT32_MAX, verdict}, whole_w = {UINT32_MAX, wanted};
+	uint32_t vs = 1, ws = 1, from = 0;
+	const struct diagram_edge *v = in_v ? diagram_edges(diagram, verdict, &vs) : &whole_v;
+	const struct diagram_edge *w = in_w ? diagram_edges(diagram, wanted, &ws) : &whole_w;
+	for (uint32_t i = 0, k = 0; i < vs && k < ws;) {
+		uint32_t hi = v[i].hi < w[k].hi ? v[i].hi : w[k].hi;
+		/* Strings: each class is a set of texts of its own, so each value is tried. */
+		for (uint32_t value = from; value <= hi && level >= LEVEL_STRING; value++) {
+			if (level - LEVEL_STRING < 64)
+				search->classes[level - LEVEL_STRING] = value;
+			if (find(search, v[i].child, w[k].child))
+				return true;
+		}
+		if (level < LEVEL_STRING) {
+			search->values[level] = from;
+			if (find(search, v[i].child, w[k].child))
+				return true;
+			search->values[level] = 0;
+		} else if (level - LEVEL_STRING < 64) {
+			search->classes[level - LEVEL_STRING] = UINT32_MAX;
+		}
+		from = hi + 1;
+		i += v[i].hi == hi;
+		k += w[k].hi == hi;
+	}
+	return false;
+}
+
+static bool find(struct search *search, node_id verdict, node_id wanted)
+{
+	const struct diagram *diagram = search->analyzer->diagram;
+	if (diagram_is_terminal(wanted) && diagram_terminal(diagram, wanted) == DIAGRAM_NO_VALUE)
+		return false;
+	if (diagram_is_terminal(verdict) && diagram_is_terminal(wanted))
+		return at_end(search, verdict, wanted);
+	uint32_t v = diagram_is_terminal(verdict) ? UINT32_MAX : diagram_level(diagram, verdict);
+	uint32_t w = diagram_is_terminal(wanted) ? UINT32_MAX : diagram_level(diagram, wanted);
+	uint32_t level = v < w ? v : w;
+	/* Below the first string what is barren depends on the strings chosen above. */
+	uint64_t pair = ((uint64_t)verdict << 32 | wanted) + 1;
+	if (level <= LEVEL_STRING && barren_known(search, pair, false))
+		return false;
+	if (level >= LEVEL_STRING && ++search->work > WITNESS_LIMIT) {
+		search->gave_up = true;
+		return false;
+	}
+	if (find_below(search, verdict, wanted, level))
+		return true;
+	if (level <= LEVEL_STRING)
+		barren_known(search, pair, true);
+	return false;
+}
+
+static void search_begin(struct search *search, struct analyzer *analyzer, uint32_t dst)
+{
+	*search = (struct search){.analyzer = analyzer, .dst = dst,
+				  .default_allows = analyzer->policy->defaults.at[dst] != VERDICT_DENY};
+	memset(search->classes, 0xff, sizeof(search->classes));
+}
+
+/* ---- The witness, in words ------------------------------------------------------------------------ */
+
+static const char *block_text(struct analyzer *analyzer, uint32_t block)
+{
+	const struct policy *policy = analyzer->policy;
+	for (size_t i = 0; i < policy->intervals.len; i++)
+		if (policy->intervals.at[i].block == block && block) {
+			struct address_range range = {0};
+			for (int k = 0; k < 16; k++)
+				range.lo = range.lo << 8 | policy->intervals.at[i].first[k];
+			range.hi = range.lo;
+			range.is_v6 = range.lo >> 32 != 0xffff;
+			return arena_printf(analyzer->arena, " at %s", address_print(analyzer->arena, &range));
+		}
+	return "";
+}
+
+static const char *strings_text(const struct search *search)
+{
+	struct arena *arena = search->analyzer->arena;
+	const struct diagram_fields *fields = diagram_dst(search->analyzer->diagram, search->dst)->fields;
+	const char *text = "";
+	for (uint32_t i = 0; i < fields->count && i < 64; i++)
+		if (search->texts[i])
+			text = arena_printf(arena, "%s%s%s%s%s%s = \"%s\"", text, *text ? ", " : " with ",
+					    field_text(fields->at[i].field), fields->at[i].key ? "[\"" : "",
+					    fields->at[i].key ? fields->at[i].key : "", fields->at[i].key ? "\"]" : "",
+					    search->texts[i]);
+	return text;
+}
+
+static const char *witness_text(const struct search *search)
+{
+	struct analyzer *analyzer = search->analyzer;
+	const struct policy *policy = analyzer->policy;
+	uint32_t src = search->values[LEVEL_SRC_HIGH] << 8 | search->values[LEVEL_SRC_LOW];
+	return arena_printf(analyzer->arena, "from %s%s to %s %s port %u%s",
+			    src < policy->classes.len ? policy->classes.at[src].name : "?",
+			    block_text(analyzer, search->values[LEVEL_BLOCK]), policy->classes.at[search->dst].name,
+			    search->values[LEVEL_PROTOCOL] ? "udp" : "tcp", search->values[LEVEL_PORT], strings_text(search));
+}
+
+static void report_never(struct analyzer *analyzer, const struct policy_never *never, const struct search *search,
+			 const char *chain)
+{
+	const struct policy *policy = analyzer->policy;
+	bool by_default = search->terminal == TERMINAL_DEFAULT;
+	const struct policy_rule *rule = by_default ? NULL : &policy->rules.at[search->terminal - TERMINAL_ALLOW];
+	struct diag *diag = diag_add(analyzer->diags, DIAG_NEVER, never->span, "'%s' does not hold: a request %s%s is allowed %s%s%s",
+				     never->text, witness_text(search), chain, by_default ? "by default" : "by '",
+				     rule ? rule->name : "", rule ? "'" : "");
+	if (rule) {
+		diag->spans[1] = rule->span;
+		diag->labels[1] = "this rule allows it";
+	}
+	diag->note = "deny it, narrow the rule, or take the never back";
+}
+
+static void report_gave_up(struct analyzer *analyzer, struct span span, const char *what)
+{
+	diag_add(analyzer->diags, DIAG_BOUND, span, "%s can be neither proved nor refuted within a million steps", what)->note =
+		"its destinations have too many patterns on too many fields";
+}
+
+/* ---- never ---------------------------------------------------------------------------------------- */
+
+static void prove_never(struct analyzer *analyzer, const struct policy_never *never)
+{
+	struct diagram *diagram = analyzer->diagram;
+	node_id from = diagram_sources(diagram, &never->from);
+	struct search search;
+	for (uint32_t dst = 0; dst < analyzer->policy->classes.len; dst++) {
+		node_id ports = diagram_ports(diagram, &never->to, dst);
+		if (ports == diagram_no(diagram) || dst == CLASS_UNKNOWN || dst == CLASS_CONFLICT)
+			continue;
+		search_begin(&search, analyzer, dst);
+		if (find(&search, diagram_root(diagram, DIAGRAM_VERDICT, dst), diagram_apply(diagram, DIAGRAM_AND, from, ports))) {
+			report_never(analyzer, never, &search, "");
+			return;
+		}
+		if (search.gave_up) {
+			report_gave_up(analyzer, never->span, "this never");
+			return;
+		}
+	}
+}
+
+/* ---- never ... through any ------------------------------------------------------------------------- */
+
+/* One hop on: the sources are one class, wherever it is. */
+static node_id class_node(struct analyzer *analyzer, uint32_t class)
+{
+	struct range one = {class, class}, blocks = {0, analyzer->policy->blocks - 1};
+	struct policy_rect rect = {{&one, 1}, {&blocks, 1}};
+	struct policy_sources sources = {0};
+	vec_push(analyzer->arena, &sources.in, rect);
+	return diagram_sources(analyzer->diagram, &sources);
+}
+
+struct chain {
+	uint32_t *via;  /* by class: from which class it was reached; itself: at the first hop */
+	bool *reached;
+	VEC(uint32_t) queue;
+};
+
+static const char *chain_text(struct analyzer *analyzer, const struct chain *chain, uint32_t class)
+{
+	const char *text = analyzer->policy->classes.at[class].name;
+	for (uint32_t hops = 0; chain->via[class] != class && hops < 64; hops++) {
+		class = chain->via[class];
+		text = arena_printf(analyzer->arena, "%s -> %s", analyzer->policy->classes.at[class].name, text);
+	}
+	return arena_printf(analyzer->arena, ", reached over %s,", text);
+}
+
+/* Where a request of FROM may go in one hop; false: the never is broken (and reported). */
+static bool hop(struct analyzer *analyzer, const struct policy_never *never, struct chain *chain, node_id from, uint32_t class)
+{
+	struct diagram *diagram = analyzer->diagram;
+	const struct policy *policy = analyzer->policy;
+	struct search search;
+	for (uint32_t dst = CLASS_WORLD; dst < policy->classes.len; dst++) {
+		node_id ports = diagram_ports(diagram, &never->to, dst);
+		bool on = dst < policy->sources && policy->classes.at[dst].kind != CLASS_IDENTITY && !chain->reached[dst];
+		if (dst == CLASS_CONFLICT || (!on && ports == diagram_no(diagram)))
+			continue;
+		search_begin(&search, analyzer, dst);
+		if (ports != diagram_no(diagram) &&
+		    find(&search, diagram_root(diagram, DIAGRAM_VERDICT, dst), diagram_apply(diagram, DIAGRAM_AND, from, ports))) {
+			report_never(analyzer, never, &search, class == UINT32_MAX ? "" : chain_text(analyzer, chain, class));
+			return false;
+		}
+		search_begin(&search, analyzer, dst);
+		if (!on || !find(&search, diagram_root(diagram, DIAGRAM_VERDICT, dst), from))
+			continue;
+		chain->reached[dst] = true;
+		chain->via[dst] = class == UINT32_MAX ? dst : class;
+		vec_push(analyzer->arena, &chain->queue, dst);
+	}
+	return true;
+}
+
+static void prove_through_any(struct analyzer *analyzer, const struct policy_never *never)
+{
+	size_t classes = analyzer->policy->classes.len;
+	struct chain chain = {.via = arena_alloc(analyzer->arena, classes * sizeof(uint32_t)),
+			      .reached = arena_alloc(analyzer->arena, classes)};
+	if (!hop(analyzer, never, &chain, diagram_sources(analyzer->diagram, &never->from), UINT32_MAX))
+		return;
+	for (size_t i = 0; i < chain.queue.len; i++)
+		if (!hop(analyzer, never, &chain, class_node(analyzer, chain.queue.at[i]), chain.queue.at[i]))
+			return;
+}
+
+/* ---- Rules ------------------------------------------------------------------------------------------ */
+
+static bool matches_something(struct analyzer *analyzer, const struct policy_rule *rule, bool *ret_gave_up)
+{
+	struct diagram *diagram = analyzer->diagram;
+	struct search search;
+	for (size_t i = 0; i < rule->to.in.len; i++)
+		for (uint32_t k = 0; k < rule->to.in.at[i].classes.count; k++)
+			for (uint32_t dst = rule->to.in.at[i].classes.at[k].lo; dst <= rule->to.in.at[i].classes.at[k].hi; dst++) {
+				node_id node = diagram_rule(diagram, rule->rank, dst);
+				if (node == diagram_no(diagram))
+					continue;
+				if (!rule->l7)
+					return true;
+				search_begin(&search, analyzer, dst);
+				search.any = true;
+				if (find(&search, diagram_yes(diagram), node))
+					return true;
+				*ret_gave_up |= search.gave_up;
+			}
+	return false;
+}
+
+/* Marks every rule that some request ends in. */
+static void mark_deciding(struct analyzer *analyzer, node_id node, bool *seen, bool *decides)
+{
+	const struct diagram *diagram = analyzer->diagram;
+	uint32_t count;
+	if (diagram_is_terminal(node)) {
+		uint32_t terminal = diagram_terminal(diagram, node);
+		if (terminal != TERMINAL_DEFAULT)
+			decides[terminal >= TERMINAL_ALLOW ? terminal - TERMINAL_ALLOW : terminal] = true;
+		return;
+	}
+	if (seen[node])
+		return;
+	seen[node] = true;
+	const struct diagram_edge *edges = diagram_edges(diagram, node, &count);
+	for (uint32_t i = 0; i < count; i++)
+		mark_deciding(analyzer, edges[i].child, seen, decides);
+}
+
+static void check_rules(struct analyzer *analyzer)
+{
+	const struct policy *policy = analyzer->policy;
+	bool *seen = arena_alloc(analyzer->arena, diagram_nodes(analyzer->diagram) + 1);
+	bool *decides = arena_alloc(analyzer->arena, policy->rules.len + 1);
+	for (uint32_t dst = 0; dst < policy->classes.len; dst++)
+		mark_deciding(analyzer, diagram_root(analyzer->diagram, DIAGRAM_VERDICT, dst), seen, decides);
+	for (size_t i = 0; i < policy->rules.len; i++) {
+		const struct policy_rule *rule = &policy->rules.at[i];
+		bool gave_up = false;
+		if (!matches_something(analyzer, rule, &gave_up) && !gave_up)
+			diag_add(analyzer->diags, DIAG_UNREACHABLE, rule->span, "rule '%s' can match no request", rule->name)->note =
+				"its sources, ports or conditions exclude each other";
+		else if (!decides[i] && rule->effect != VERDICT_AUDIT)
+			diag_add(analyzer->diags, DIAG_SHADOWED, rule->span, "rule '%s' decides no request: others hide it",
+				 rule->name)
+				->note = "a deny beats every allow; among rules of one kind those without L7 conditions come first, then the lower name";
+	}
+}
+
+/* Without mTLS an identity is a source address. One note: the first of them stands for all. */
+static void check_address_only(struct analyzer *analyzer)
+{
+	const struct policy *policy = analyzer->policy;
+	const struct policy_rule *first = NULL;
+	size_t count = 0;
+	for (size_t i = 0; i < policy->mtls.len; i++)
+		if (policy->mtls.at[i].mode == MTLS_STRICT)
+			return;
+	for (size_t i = 0; i < policy->rules.len; i++) {
+		const struct policy_rule *rule = &policy->rules.at[i];
+		if (rule->effect != VERDICT_ALLOW)
+			continue;
+		if (!first || rule->span.file < first->span.file ||
+		    (rule->span.file == first->span.file && rule->span.offset < first->span.offset))
+			first = rule;
+		count++;
+	}
+	if (first)
+		diag_add(analyzer->diags, DIAG_ADDRESS_ONLY, first->name_span,
+			 "%zu rule%s allow%s by the source's address alone, this one first", count, count == 1 ? "" : "s",
+			 count == 1 ? "s" : "")
+			->note = "without `mtls strict` whoever holds the address holds the identity";
+}
+
+void analyze(struct arena *arena, const struct policy *policy, const struct diagram *diagram, struct diags *diags)
+{
+	struct analyzer analyzer = {arena, policy, (struct diagram *)diagram, diags};
+	for (size_t i = 0; i < policy->nevers.len; i++) {
+		if (policy->nevers.at[i].through_any)
+			prove_through_any(&analyzer, &policy->nevers.at[i]);
+		else
+			prove_never(&analyzer, &policy->nevers.at[i]);
+	}
+	check_rules(&analyzer);
+	check_address_only(&analyzer);
+}

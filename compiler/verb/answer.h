@@ -1,0 +1,14 @@
+/* A decision in words: what `why` and `test` say of it. */
+#ifndef MESH_VERB_ANSWER_H
+#define MESH_VERB_ANSWER_H
+
+#include "verb/verb.h"
+
+/* {"verdict", "rule", "where", "audit", "subset"?, "shares"?, "open"?, "why"?}; owned. */
+json_t *answer_json(struct run *run, const struct request *request, const struct decision *decision);
+/* "allow by 'x' (shop.mesh:27:1)" */
+const char *answer_text(struct run *run, const struct decision *decision);
+/* The subset where it is certain, else NULL. */
+const char *answer_subset(const struct run *run, const struct request *request, const struct decision *decision);
+
+#endif

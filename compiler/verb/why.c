@@ -1,0 +1,198 @@
+/* The verdict for a request, and the rule that decided. */
+#include "verb/answer.h"
+
+#include "ir/diagram_build.h"
+#include "ir/request.h"
+
+#include <stdlib.h>
+
+struct why_options {
+	const char *requests;
+	json_t *request; /* made of the flags */
+	bool fail_deny;
+};
+
+/* "a" or "a, b and 2 more" would hide what matters: all of them. */
+static void print_rules(struct run *run, const char *title, const uint32_t *ranks, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		printf("  %s %s (%s): %s\n", title, run->policy->rules.at[ranks[i]].name,
+		       sources_where(run->arena, &run->sources, run->policy->rules.at[ranks[i]].span),
+		       policy_rule_text(run->arena, run->policy, ranks[i]));
+}
+
+/* Rules that miss the request by one part alone. */
+static void print_misses(struct run *run, const struct request *request, const struct decision *decision)
+{
+	const struct diagram_dst *dst = diagram_dst(run->diagram, request->dst);
+	unsigned shown = 0;
+	for (size_t i = 0; i < dst->rules.len && shown < 5; i++) {
+		const struct policy_rule *rule = &run->policy->rules.at[dst->rules.at[i]];
+		struct near near = model_near(run->arena, run->policy, run->diagram, request, rule->rank);
+		if (near.from + near.to + near.when != 2 || (rule->effect == VERDICT_ALLOW) == decision->allow)
+			continue;
+		printf("  near: %s (%s) would %s, but not %s: %s\n", rule->name,
+		       sources_where(run->arena, &run->sources, rule->span), rule->effect == VERDICT_ALLOW ? "allow" : "match",
+		       !near.from ? "this source" : !near.to ? "this port" : "this request",
+		       policy_rule_text(run->arena, run->policy, rule->rank));
+		shown++;
+	}
+}
+
+static void print_answer(struct run *run, const struct request *request, const struct decision *decision)
+{
+	json_t *answer = answer_json(run, request, decision);
+	const json_t *shares = json_object_get(answer, "shares");
+	const char *name;
+	json_t *share;
+	puts(answer_text(run, decision));
+	for (uint32_t i = 0; i < decision->matching_count; i++)
+		if (decision->depends || decision->by_default || decision->matching[i] != decision->rule)
+			print_rules(run, decision->depends ? "open:" : "matches, too:", &decision->matching[i], 1);
+	print_rules(run, "audited by", decision->audits, decision->audit_count);
+	json_object_foreach((json_t *)shares, name, share)
+		printf("  %5.1f %% to %s\n", json_real_value(share) * 100, name);
+	if (!decision->depends && !decision->refused)
+		print_misses(run, request, decision);
+	json_decref(answer);
+}
+
+static int answer_one(const struct options *options, struct run *run, const json_t *line, bool *ret_deny)
+{
+	struct request request;
+	struct decision decision;
+	char why[256];
+	if (request_read(run->arena, run->policy, line, &request, why))
+		return verb_cannot("%s", why);
+	model_decide(run->arena, run->policy, run->diagram, &request, &decision);
+	*ret_deny = !decision.allow && !decision.depends;
+	if (strcmp(options->format, "json") != 0) {
+		print_answer(run, &request, &decision);
+		return EXIT_YES;
+	}
+	json_t *answer = answer_json(run, &request, &decision);
+	json_dumpf(answer, stdout, JSON_COMPACT);
+	putchar('\n');
+	json_decref(answer);
+	return EXIT_YES;
+}
+
+static int answer_lines(const struct options *options, struct run *run, const char *path, bool *ret_deny)
+{
+	FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "r");
+	if (!file)
+		return verb_cannot("%s: cannot be read", path);
+	char *text = NULL;
+	size_t cap = 0, number = 0;
+	int code = EXIT_YES;
+	for (ssize_t len; (len = getline(&text, &cap, file)) >= 0;) {
+		json_error_t error;
+		bool deny = false;
+		number++;
+		if (len == 1 && text[0] == '\n')
+			continue;
+		json_t *line = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
+		int one = line ? answer_one(options, run, line, &deny) : verb_cannot("%s", error.text);
+		if (one) {
+			fprintf(stderr, "meshc: %s:%zu: this line was not answered\n", path, number);
+			/* A JSON line each, in order: a script must not lose its place. */
+			if (strcmp(options->format, "json") == 0)
+				puts("{\"error\":\"this line was not answered\"}");
+			code = one;
+		}
+		*ret_deny |= deny;
+		json_decref(line);
+	}
+	free(text);
+	if (file != stdin)
+		fclose(file);
+	return code ? code : number ? EXIT_YES : verb_cannot("%s: no requests", path);
+}
+
+static int take_header(json_t *request, const char *value)
+{
+	const char *equals = strchr(value, '=');
+	if (!equals)
+		return verb_cannot("--header wants NAME=VALUE, not '%s'", value);
+	json_t *headers = json_object_get(request, "headers");
+	if (!headers) {
+		headers = json_object();
+		json_object_set_new(request, "headers", headers);
+	}
+	char *name = strndup(value, equals - value);
+	json_object_set_new(headers, name, json_string(equals + 1));
+	free(name);
+	return EXIT_YES;
+}
+
+static int take_port(json_t *request, const char *value)
+{
+	char *end;
+	long port = strtol(value, &end, 10);
+	if (*end || end == value || port < 1 || port > 65535)
+		return verb_cannot("--port wants 1..65535, not '%s'", value);
+	json_object_set_new(request, "port", json_integer(port));
+	return EXIT_YES;
+}
+
+static int take_flags(struct why_options *why, int argc, char **argv, int *ret_paths)
+{
+	static const char *const texts[] = {"method", "path", "host", "to", "protocol"};
+	int paths = 1, code = EXIT_YES;
+	const char *from = NULL, *address = NULL, *value;
+	for (int i = 1; i < argc && !code; i++) {
+		bool taken = false;
+		for (size_t k = 0; k < sizeof(texts) / sizeof(*texts) && !taken; k++) {
+			char flag[16];
+			snprintf(flag, sizeof(flag), "--%s", texts[k]);
+			if ((value = verb_value(argv, &i, flag))) {
+				json_object_set_new(why->request, texts[k], json_string(value));
+				taken = true;
+			}
+		}
+		if (taken)
+			continue;
+		if ((value = verb_value(argv, &i, "--from")))
+			from = value;
+		else if ((value = verb_value(argv, &i, "--address")))
+			address = value;
+		else if ((value = verb_value(argv, &i, "--requests")))
+			why->requests = value;
+		else if ((value = verb_value(argv, &i, "--port")))
+			code = take_port(why->request, value);
+		else if ((value = verb_value(argv, &i, "--header")))
+			code = take_header(why->request, value);
+		else if (strcmp(argv[i], "--fail-deny") == 0)
+			why->fail_deny = true;
+		else
+			argv[paths++] = argv[i];
+	}
+	if (from && address)
+		json_object_set_new(why->request, "from", json_pack("{s:s, s:s}", "service", from, "address", address));
+	else if (from || address)
+		json_object_set_new(why->request, "from", json_string(from ? from : address));
+	*ret_paths = paths - 1;
+	if (!code && !why->requests && (!json_object_get(why->request, "from") || !json_object_get(why->request, "to")))
+		return verb_cannot("say --from S --to D, or --requests FILE");
+	if (!code && why->requests && json_object_size(why->request))
+		return verb_cannot("--requests FILE says it all: no other flag of a request with it");
+	return code;
+}
+
+int verb_why(const struct options *options, int argc, char **argv)
+{
+	struct why_options why = {.request = json_object()};
+	struct run run;
+	int paths = 0;
+	bool deny = false;
+	int code = take_flags(&why, argc, argv, &paths);
+	if (!code) {
+		code = verb_load(options, &run, paths, argv + 1);
+		if (!code)
+			code = why.requests ? answer_lines(options, &run, why.requests, &deny)
+					    : answer_one(options, &run, why.request, &deny);
+		verb_done(&run);
+	}
+	json_decref(why.request);
+	return code ? code : deny && why.fail_deny ? EXIT_NO : EXIT_YES;
+}
