@@ -1,0 +1,308 @@
+/* From a bundle to the generation in force, all or nothing: accepted, loaded, proved, filled, then one
+ * store. */
+#include "node.h"
+
+#include "accept.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+static int64_t now_us(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000ll + now.tv_nsec / 1000;
+}
+
+void resident_release(struct resident *resident)
+{
+	if (resident->generation)
+		generation_release(resident->generation);
+	if (resident->bytes)
+		bundle_close(&resident->bundle);
+	free(resident->bytes);
+	json_decref(resident->conflicts);
+	*resident = (struct resident){0};
+}
+
+/* What a bundle says of itself, kept for status and flows. */
+static void resident_describe(struct resident *resident)
+{
+	const char *digest = json_string_value(json_object_get(resident->bundle.manifest, "digest"));
+	snprintf(resident->digest, sizeof(resident->digest), "%s", digest ? digest : "?");
+	resident->version = json_integer_value(json_object_get(resident->bundle.manifest, "version"));
+	resident->rules = json_array_size(json_object_get(resident->bundle.manifest, "rules"));
+}
+
+/* ---- Slots ------------------------------------------------------------------------------------------ */
+
+/* A free slot, else that of the oldest generation that is not in force. */
+static uint32_t choose_slot(struct node *node)
+{
+	uint32_t oldest = MESH_GENERATIONS, kept = 0;
+	for (uint32_t i = 0; i < MESH_GENERATIONS; i++)
+		kept += node->residents[i].generation != NULL;
+	for (uint32_t i = 0; i < MESH_GENERATIONS && kept < node->config->generations; i++)
+		if (!node->residents[i].generation)
+			return i;
+	for (uint32_t i = 0; i < MESH_GENERATIONS; i++) {
+		const struct resident *resident = &node->residents[i];
+		if (resident->generation && resident != node_active(node) &&
+		    (oldest == MESH_GENERATIONS || resident->order < node->residents[oldest].order))
+			oldest = i;
+	}
+	return oldest;
+}
+
+static int free_slot(struct node *node, uint32_t slot)
+{
+	struct resident *resident = &node->residents[slot];
+	if (!resident->generation)
+		return 0;
+	int r = kernel_unload(node->kernel, resident->generation);
+	if (r)
+		return r;
+	resident->generation = NULL;
+	resident_release(resident);
+	return 0;
+}
+
+/* ---- Apply ------------------------------------------------------------------------------------------ */
+
+static int read_bundle(int fd, void **ret_bytes, size_t *ret_len, struct why *why)
+{
+	struct stat at;
+	if (fstat(fd, &at))
+		return why_set(why, -errno, "the bundle: %s", strerror(errno));
+	if (!S_ISREG(at.st_mode) || at.st_size == 0 || at.st_size > BUNDLE_LIMIT_BYTES)
+		return why_set(why, -EINVAL, "the bundle is %s", S_ISREG(at.st_mode) ? at.st_size ? "larger than 256 MiB" : "empty"
+										      : "not a file");
+	char *bytes = malloc(at.st_size);
+	size_t done = 0;
+	while (bytes && done < (size_t)at.st_size) {
+		ssize_t got = pread(fd, bytes + done, at.st_size - done, done);
+		if (got <= 0)
+			break;
+		done += got;
+	}
+	if (!bytes || done < (size_t)at.st_size) {
+		free(bytes);
+		return why_set(why, -EIO, "the bundle was cut short while it was read");
+	}
+	*ret_bytes = bytes;
+	*ret_len = done;
+	return 0;
+}
+
+/* Loads, proves and fills a slot; nothing enforces it yet. */
+static int prepare(struct node *node, uint32_t slot, struct resident *fresh, json_t *answer, struct why *why)
+{
+	int64_t start = now_us();
+	uint32_t count = 0;
+	int r = kernel_load(node->kernel, fresh->bytes, fresh->len, node->next_generation, slot, &fresh->generation, why);
+	if (r)
+		return r;
+	node->next_generation++;
+	int64_t loaded = now_us();
+	r = kernel_prove(node->kernel, fresh->bytes, fresh->len, fresh->bundle.vectors, fresh->bundle.vectors_len, fresh->rules,
+			 &count, why);
+	int64_t proved = now_us();
+	if (!r && node->inventory)
+		r = node_publish_one(node, fresh, why);
+	if (r) {
+		kernel_unload(node->kernel, fresh->generation);
+		fresh->generation = NULL;
+		return r;
+	}
+	json_object_set_new(answer, "generation", json_integer(fresh->generation->number));
+	json_object_set_new(answer, "vectors", json_integer(count));
+	json_object_set_new(answer, "load_us", json_integer(loaded - start));
+	json_object_set_new(answer, "prove_us", json_integer(proved - loaded));
+	json_object_set_new(answer, "fill_us", json_integer(now_us() - proved));
+	return 0;
+}
+
+/* The switch: one 4-byte store, seen by every hook on every CPU at its next call. */
+static void switch_to(struct node *node, uint32_t slot)
+{
+	struct resident *resident = &node->residents[slot];
+	struct why why = {0};
+	resident->order = node->next_order++;
+	resident->applied_s = time(NULL);
+	if (resident->version > node->last_version)
+		node->last_version = resident->version;
+	kernel_control(node->kernel)->active = slot + 1;
+	if (state_save(node, &why))
+		node_say("the switch is done, but not remembered for a restart: %s", why.text);
+}
+
+static void describe_switch(const struct resident *resident, json_t *answer)
+{
+	json_object_set_new(answer, "generation", json_integer(resident->generation->number));
+	json_object_set_new(answer, "slot", json_integer(resident->generation->slot));
+	json_object_set_new(answer, "digest", json_string(resident->digest));
+	json_object_set_new(answer, "version", json_integer(resident->version));
+	json_object_set_new(answer, "rules", json_integer(resident->rules));
+}
+
+/* Takes FRESH (its bytes and bundle) over into a slot and switches. */
+static int install(struct node *node, struct resident *fresh, json_t *answer, struct why *why)
+{
+	uint32_t slot = choose_slot(node);
+	int r = slot == MESH_GENERATIONS ? -EBUSY : free_slot(node, slot);
+	if (r)
+		return why_set(why, r, "no slot is free: %s", strerror(-r));
+	r = prepare(node, slot, fresh, answer, why);
+	if (!r)
+		r = state_save_bundle(node, slot, fresh->bytes, fresh->len, why);
+	if (r && fresh->generation) {
+		kernel_unload(node->kernel, fresh->generation);
+		fresh->generation = NULL;
+	}
+	if (r)
+		return r;
+	node->residents[slot] = *fresh;
+	*fresh = (struct resident){0};
+	int64_t before = now_us();
+	switch_to(node, slot);
+	json_object_set_new(answer, "switch_us", json_integer(now_us() - before));
+	describe_switch(&node->residents[slot], answer);
+	return 0;
+}
+
+int node_apply(struct node *node, int fd, json_t *answer, struct why *why)
+{
+	struct resident fresh = {0};
+	int64_t start = now_us();
+	int r = read_bundle(fd, &fresh.bytes, &fresh.len, why);
+	if (r)
+		return r;
+	r = accept_bundle(node->config, fresh.bytes, fresh.len, node->last_version, &fresh.bundle, why);
+	if (r) {
+		free(fresh.bytes);
+		return r;
+	}
+	resident_describe(&fresh);
+	r = install(node, &fresh, answer, why);
+	json_object_set_new(answer, "total_us", json_integer(now_us() - start));
+	resident_release(&fresh);
+	if (!r)
+		node_say("switched to generation %lld, %s", json_integer_value(json_object_get(answer, "generation")),
+			 json_string_value(json_object_get(answer, "digest")));
+	return r;
+}
+
+int node_rollback(struct node *node, uint32_t generation, json_t *answer, struct why *why)
+{
+	const struct resident *active = node_active(node);
+	uint32_t slot = MESH_GENERATIONS;
+	for (uint32_t i = 0; i < MESH_GENERATIONS; i++) {
+		const struct resident *resident = &node->residents[i];
+		if (!resident->generation || resident == active)
+			continue;
+		if (generation ? resident->generation->number == generation
+			       : (!active || resident->order < active->order) &&
+					 (slot == MESH_GENERATIONS || resident->order > node->residents[slot].order))
+			slot = i;
+	}
+	if (slot == MESH_GENERATIONS)
+		return generation ? why_set(why, -ENOENT, "generation %u is not resident (or is in force); `meshd status` lists them",
+					    generation)
+				  : why_set(why, -ENOENT, "no earlier generation is resident");
+	switch_to(node, slot);
+	describe_switch(&node->residents[slot], answer);
+	node_say("rolled back to generation %u", node->residents[slot].generation->number);
+	return 0;
+}
+
+int node_set_mode(struct node *node, bool off)
+{
+	kernel_control(node->kernel)->mode = off ? MESH_OFF : node->config->observe_only ? MESH_OBSERVE : MESH_ENFORCE;
+	return 0;
+}
+
+/* ---- Recovery ---------------------------------------------------------------------------------------- */
+
+/* A bundle on disk is accepted like any other, save its age: it was in force already. */
+static int reopen(struct node *node, struct resident *resident, struct why *why)
+{
+	if (!resident->bytes)
+		return why_set(why, -ENOENT, "its bundle is not in %s", node->config->state);
+	int r = accept_bundle(node->config, resident->bytes, resident->len, 0, &resident->bundle, why);
+	if (r) {
+		free(resident->bytes);
+		resident->bytes = NULL;
+		return r;
+	}
+	resident_describe(resident);
+	return 0;
+}
+
+static void adopt_slot(struct node *node, uint32_t slot)
+{
+	struct resident *resident = &node->residents[slot];
+	struct why why = {0};
+	int r = kernel_adopt(node->kernel, slot, &resident->generation, &why);
+	if (r && r != -ENOENT)
+		node_say("slot %u cannot be adopted: %s", slot, why.text);
+	if (r) {
+		free(resident->bytes);
+		*resident = (struct resident){0};
+		return;
+	}
+	if (resident->generation->number >= node->next_generation)
+		node->next_generation = resident->generation->number + 1;
+	if (reopen(node, resident, &why))
+		node_say("generation %u stays as it is, inventory cannot reach it: %s", resident->generation->number, why.text);
+	if (resident->order >= node->next_order)
+		node->next_order = resident->order + 1;
+}
+
+/* Nothing is pinned, but a policy was in force: the machine was started anew. */
+static int load_again(struct node *node, uint32_t active, struct why *why)
+{
+	struct resident fresh = {0};
+	for (uint32_t i = 0; i < MESH_GENERATIONS; i++) {
+		struct resident *resident = &node->residents[i];
+		if (i + 1 == active)
+			fresh = *resident;
+		else
+			free(resident->bytes);
+		*resident = (struct resident){0};
+	}
+	if (!active)
+		return 0;
+	int r = reopen(node, &fresh, why);
+	json_t *answer = json_object();
+	if (!r)
+		r = install(node, &fresh, answer, why);
+	json_decref(answer);
+	resident_release(&fresh);
+	return r;
+}
+
+int node_recover(struct node *node, struct why *why)
+{
+	uint32_t active = 0;
+	struct why problem = {0};
+	int r = state_load(node, &active, &problem);
+	if (r && r != -ENOENT)
+		node_say("%s", problem.text);
+	if (!node->adopted) {
+		r = load_again(node, active, &problem);
+		if (r)
+			node_say("the policy that was in force cannot be loaded again: %s", problem.text);
+		return 0;
+	}
+	for (uint32_t i = 0; i < MESH_GENERATIONS; i++)
+		adopt_slot(node, i);
+	uint32_t pinned = kernel_control(node->kernel)->active;
+	if (pinned && !node_active(node))
+		return why_set(why, -EUCLEAN, "slot %u is in force, but its programs are not pinned; `meshd uninstall` and start anew",
+			       pinned - 1);
+	return 0;
+}

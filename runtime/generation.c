@@ -1,0 +1,323 @@
+#include "base/bundle.h"
+#include "kernel_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* Maps of a generation that are pinned with it. "about" says what no map of the policy says. */
+enum { CLASSES, VIPS, SETS, BACKENDS, HITS, PRIVATE_COUNT };
+static const char *const private_names[PRIVATE_COUNT] = {"classes", "vips", "sets", "backends", "hits"};
+
+struct about {
+	__u32 number;
+};
+
+/* ---- Loading ------------------------------------------------------------------------------------- */
+
+/* A copy of ELF whose config.generation is NUMBER; malloc'd. */
+static void *elf_with_number(const void *elf, size_t len, uint32_t number)
+{
+	size_t size;
+	void *copy = malloc(len);
+	if (!copy)
+		return NULL;
+	memcpy(copy, elf, len);
+	struct mesh_config *config = bundle_rodata_symbol(copy, len, "config", &size);
+	if (!config || size != sizeof(*config)) {
+		free(copy);
+		return NULL;
+	}
+	struct mesh_config wanted = {.abi = MESH_ABI, .generation = number};
+	memcpy(config, &wanted, sizeof(wanted));
+	return copy;
+}
+
+static int bind_map(const struct kernel *kernel, struct bpf_map *map, struct why *why)
+{
+	const struct config *config = kernel->config;
+	const char *name = bpf_map__name(map);
+	bool sized;
+	int shared = kernel_shared_map(kernel, name, &sized);
+	if (shared >= 0) {
+		/* bpf_map__reuse_fd takes whatever it is given. */
+		int r = object_compare_map(map, shared, !sized, why);
+		return r ? r : bpf_map__reuse_fd(map, shared);
+	}
+	if (strcmp(name, "vectors") == 0 || strcmp(name, "answers") == 0)
+		return bpf_map__set_autocreate(map, false);
+	if (strcmp(name, "classes") == 0)
+		return bpf_map__set_max_entries(map, config->endpoints + 1);
+	if (strcmp(name, "vips") == 0)
+		return bpf_map__set_max_entries(map, config->services);
+	if (strcmp(name, "backends") == 0)
+		return bpf_map__set_max_entries(map, config->backends & ~1u);
+	/* Mapped, a set is written by one store of 8 bytes: an update by system call is a memcpy. */
+	if (strcmp(name, "sets") == 0)
+		return bpf_map__set_map_flags(map, bpf_map__map_flags(map) | BPF_F_MMAPABLE);
+	if (strcmp(name, "hits") == 0 || bpf_map__is_internal(map))
+		return 0;
+	return why_set(why, -EINVAL, "the bundle has a map %s that no policy has", name);
+}
+
+static int policy_prepare(const struct kernel *kernel, const struct object *object, struct why *why)
+{
+	struct bpf_map *map;
+	int r = 0;
+	bpf_object__for_each_map(map, object->bpf) {
+		r = bind_map(kernel, map, why);
+		if (r == -EUCLEAN)
+			return why_set(why, -EINVAL, "made for other shared maps than this node's");
+		if (r)
+			return r;
+	}
+	struct bpf_program *prove = bpf_object__find_program_by_name(object->bpf, "prove");
+	if (prove)
+		r = bpf_program__set_autoload(prove, false);
+	for (int i = 0; !r && i < KERNEL_POLICY_COUNT; i++)
+		if (!bpf_object__find_program_by_name(object->bpf, kernel_policy_names[i]))
+			r = why_set(why, -EINVAL, "the bundle has no program %s", kernel_policy_names[i]);
+	return r;
+}
+
+/* ---- Pinning ------------------------------------------------------------------------------------- */
+
+static int pin_about(const struct config *config, uint32_t number)
+{
+	struct about about = {.number = number};
+	__u32 zero = 0;
+	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "about", sizeof(zero), sizeof(about), 1, NULL);
+	if (fd < 0)
+		return fd;
+	int r = bpf_map_update_elem(fd, &zero, &about, BPF_ANY);
+	if (!r)
+		r = bpf_map_freeze(fd);
+	if (!r)
+		r = bpf_obj_pin(fd, pin_path(config, "/gen/new/about").text);
+	close(fd);
+	return r;
+}
+
+static int policy_pin(const struct config *config, const struct bpf_object *object, uint32_t number)
+{
+	int r = pin_make_folder(pin_path(config, "/gen/new").text);
+	for (int i = 0; !r && i < KERNEL_POLICY_COUNT; i++) {
+		const struct bpf_program *program = bpf_object__find_program_by_name(object, kernel_policy_names[i]);
+		r = bpf_obj_pin(bpf_program__fd(program), pin_path(config, "/gen/new/%s", kernel_policy_names[i]).text);
+	}
+	for (int i = 0; !r && i < PRIVATE_COUNT; i++) {
+		const struct bpf_map *map = bpf_object__find_map_by_name(object, private_names[i]);
+		r = map ? bpf_obj_pin(bpf_map__fd(map), pin_path(config, "/gen/new/%s", private_names[i]).text)
+			: -ENOENT;
+	}
+	return r ? r : pin_about(config, number);
+}
+
+static int policy_load(struct kernel *kernel, const void *elf, size_t len, uint32_t number, struct why *why)
+{
+	struct object object;
+	int r = object_open(elf, len, &object, why);
+	if (r)
+		return r;
+	r = policy_prepare(kernel, &object, why);
+	if (!r)
+		r = object_load(&object, why);
+	if (!r) {
+		r = policy_pin(kernel->config, object.bpf, number);
+		if (r)
+			why_set(why, r, "pinning the generation: %s", strerror(-r));
+	}
+	object_close(&object);
+	return r;
+}
+
+int kernel_load(struct kernel *kernel, const void *elf, size_t len, uint32_t number, uint32_t slot,
+		struct generation **ret_generation, struct why *why)
+{
+	struct pin_path made = pin_path(kernel->config, "/gen/new"), place = pin_path(kernel->config, "/gen/%u", slot);
+	if (slot >= MESH_GENERATIONS || !number)
+		return why_set(why, -EINVAL, "no such slot or generation: %u, %u", slot, number);
+	if (kernel->control->active == slot + 1)
+		return why_set(why, -EBUSY, "slot %u is active", slot);
+	if (pin_exists(place.text))
+		return why_set(why, -EEXIST, "slot %u holds a generation", slot);
+	pin_remove(made.text); /* of a load that was cut off */
+	void *copy = elf_with_number(elf, len, number);
+	if (!copy)
+		return why_set(why, -EINVAL, "the bundle has no object \"config\" in .rodata");
+	int r = policy_load(kernel, copy, len, number, why);
+	free(copy);
+	if (!r && rename(made.text, place.text))
+		r = why_set(why, -errno, "%s: %s", place.text, strerror(errno));
+	if (!r)
+		r = kernel_adopt(kernel, slot, ret_generation, why);
+	if (r) {
+		for (int i = 0; i < KERNEL_POLICY_COUNT; i++)
+			bpf_map_delete_elem(kernel_jump(kernel, i), &slot);
+		pin_remove(made.text);
+		pin_remove(place.text);
+	}
+	return r;
+}
+
+/* ---- Adopting ------------------------------------------------------------------------------------ */
+
+/* "memlock:" of /proc/self/fdinfo: what the kernel charges for a map or program. */
+static uint64_t fd_memory(int fd)
+{
+	char path[64], line[128];
+	unsigned long long bytes = 0;
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	FILE *file = fopen(path, "re");
+	if (!file)
+		return 0;
+	while (fgets(line, sizeof(line), file) && sscanf(line, "memlock: %llu", &bytes) != 1)
+		continue;
+	fclose(file);
+	return bytes;
+}
+
+static int adopt_map(struct kernel *kernel, uint32_t slot, const char *name, struct generation *generation, int *ret_fd,
+		     uint32_t *ret_entries)
+{
+	struct bpf_map_info info;
+	int fd = bpf_obj_get(pin_path(kernel->config, "/gen/%u/%s", slot, name).text);
+	if (fd < 0)
+		return fd;
+	int r = object_map_info(fd, &info);
+	if (r) {
+		close(fd);
+		return r;
+	}
+	generation->bytes += fd_memory(fd);
+	*ret_fd = fd;
+	*ret_entries = info.max_entries;
+	return 0;
+}
+
+static int adopt_about(struct kernel *kernel, uint32_t slot, struct generation *generation)
+{
+	struct about about = {0};
+	__u32 zero = 0;
+	int fd = bpf_obj_get(pin_path(kernel->config, "/gen/%u/about", slot).text);
+	if (fd < 0)
+		return fd;
+	int r = bpf_map_lookup_elem(fd, &zero, &about);
+	close(fd);
+	generation->number = about.number;
+	return r;
+}
+
+/* Into its jump table: again on adoption, where an entry that was lost is put back. */
+static int adopt_program(struct kernel *kernel, uint32_t slot, enum kernel_policy i, struct generation *generation)
+{
+	struct bpf_prog_info info = {0};
+	__u32 len = sizeof(info);
+	int fd = bpf_obj_get(pin_path(kernel->config, "/gen/%u/%s", slot, kernel_policy_names[i]).text);
+	if (fd < 0)
+		return fd;
+	int r = bpf_obj_get_info_by_fd(fd, &info, &len);
+	if (!r)
+		r = bpf_map_update_elem(kernel_jump(kernel, i), &slot, &fd, BPF_ANY);
+	generation->instructions += info.verified_insns;
+	generation->bytes += fd_memory(fd);
+	generation->programs++;
+	close(fd);
+	return r;
+}
+
+/* The half whose backends the sets point to. */
+static uint32_t half_in_use(const struct generation *generation)
+{
+	for (__u32 i = 0; i < generation->set_max; i++) {
+		struct mesh_set set;
+		if (bpf_map_lookup_elem(generation->sets, &i, &set) == 0 && set.count)
+			return set.first >= generation->backend_max / 2;
+	}
+	return 0;
+}
+
+static size_t classes_bytes(const struct generation *generation)
+{
+	size_t page = sysconf(_SC_PAGESIZE), bytes = (size_t)generation->endpoints * sizeof(struct mesh_class);
+	return (bytes + page - 1) / page * page;
+}
+
+static int adopt_all(struct kernel *kernel, uint32_t slot, struct generation *generation)
+{
+	int r = adopt_about(kernel, slot, generation);
+	const struct {
+		const char *name;
+		int *fd;
+		uint32_t *entries;
+	} maps[PRIVATE_COUNT] = {
+		[CLASSES] = {"classes", &generation->classes, &generation->endpoints},
+		[VIPS] = {"vips", &generation->vips, &generation->vip_max},
+		[SETS] = {"sets", &generation->sets, &generation->set_max},
+		[BACKENDS] = {"backends", &generation->backends, &generation->backend_max},
+		[HITS] = {"hits", &generation->hits, &generation->hit_max},
+	};
+	for (int i = 0; !r && i < PRIVATE_COUNT; i++)
+		r = adopt_map(kernel, slot, maps[i].name, generation, maps[i].fd, maps[i].entries);
+	for (int i = 0; !r && i < KERNEL_POLICY_COUNT; i++)
+		r = adopt_program(kernel, slot, i, generation);
+	if (r)
+		return r;
+	void *at = mmap(NULL, classes_bytes(generation), PROT_READ | PROT_WRITE, MAP_SHARED, generation->classes, 0);
+	if (at == MAP_FAILED)
+		return -errno;
+	generation->class_at = at;
+	generation->half = half_in_use(generation);
+	return 0;
+}
+
+int kernel_adopt(struct kernel *kernel, uint32_t slot, struct generation **ret_generation, struct why *why)
+{
+	struct pin_path place = pin_path(kernel->config, "/gen/%u", slot);
+	if (slot >= MESH_GENERATIONS || !pin_exists(place.text))
+		return why_set(why, -ENOENT, "slot %u is empty", slot);
+	struct generation *generation = calloc(1, sizeof(*generation));
+	if (!generation)
+		return why_set(why, -ENOMEM, "out of memory");
+	*generation = (struct generation){
+		.slot = slot, .classes = -1, .vips = -1, .sets = -1, .backends = -1, .hits = -1};
+	int r = adopt_all(kernel, slot, generation);
+	if (r) {
+		generation_release(generation);
+		return why_set(why, r == -ENOENT ? -EUCLEAN : r, "%s: %s", place.text, strerror(-r));
+	}
+	*ret_generation = generation;
+	return 0;
+}
+
+/* ---- Letting go ---------------------------------------------------------------------------------- */
+
+void generation_release(struct generation *generation)
+{
+	if (!generation)
+		return;
+	const int fds[] = {generation->classes, generation->vips, generation->sets, generation->backends,
+			   generation->hits};
+	if (generation->class_at)
+		munmap(generation->class_at, classes_bytes(generation));
+	for (size_t i = 0; i < sizeof(fds) / sizeof(*fds); i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+	free(generation);
+}
+
+int kernel_unload(struct kernel *kernel, struct generation *generation)
+{
+	__u32 slot = generation->slot;
+	if (kernel->control->active == slot + 1)
+		return -EBUSY;
+	for (int i = 0; i < KERNEL_POLICY_COUNT; i++) {
+		int r = bpf_map_delete_elem(kernel_jump(kernel, i), &slot);
+		if (r && r != -ENOENT)
+			return r;
+	}
+	return pin_remove(pin_path(kernel->config, "/gen/%u", slot).text);
+}

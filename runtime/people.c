@@ -1,0 +1,174 @@
+/* Who runs where: read, numbered, and told to every resident generation. */
+#include "node.h"
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ---- Publishing ------------------------------------------------------------------------------------- */
+
+static void keep_conflicts(struct resident *resident, const struct view *view)
+{
+	json_decref(resident->conflicts);
+	resident->conflicts = json_array();
+	for (size_t i = 0; i < view->conflicts.len; i++) {
+		char name[512];
+		snprintf(name, sizeof(name), "%s/%s", view->conflicts.at[i].workload->ns, view->conflicts.at[i].workload->name);
+		json_array_append_new(resident->conflicts, json_pack("{s:s, s:[s, s]}", "workload", name, "services",
+								     view->conflicts.at[i].first, view->conflicts.at[i].second));
+	}
+}
+
+int node_publish_one(struct node *node, struct resident *resident, struct why *why)
+{
+	struct view view;
+	int r = view_make(resident->bundle.manifest, node->inventory, &node->registry, node->config, &view, why);
+	if (r)
+		return r;
+	r = kernel_publish_view(node->kernel, resident->generation, &view, why);
+	if (!r)
+		keep_conflicts(resident, &view);
+	view_release(&view);
+	return r;
+}
+
+/* Classes first, for every generation that may be switched to; then addresses; then the epoch, which
+ * has every live connection decided anew. */
+int node_publish(struct node *node, struct why *why)
+{
+	for (int i = 0; i < MESH_GENERATIONS; i++) {
+		struct resident *resident = &node->residents[i];
+		int r = resident->generation && resident->bytes ? node_publish_one(node, resident, why) : 0;
+		if (r)
+			return r;
+	}
+	int r = kernel_publish_peers(node->kernel, &node->registry, why);
+	volatile struct mesh_control *control = kernel_control(node->kernel);
+	control->epoch = control->epoch + 1;
+	return r;
+}
+
+/* ---- Stamps ---------------------------------------------------------------------------------------- */
+
+static uint64_t stamp_of(const char *path)
+{
+	struct stat at;
+	if (stat(path, &at))
+		return 1;
+	return at.st_ino * 31 + at.st_size * 131 + at.st_mtim.tv_sec * 1000003 + at.st_mtim.tv_nsec;
+}
+
+/* Changes when a file of the inventory was replaced, written, added or removed. */
+static void stamp_all(const char *path, char *ret_stamp, size_t size)
+{
+	uint64_t sum = stamp_of(path);
+	DIR *folder = opendir(path);
+	for (struct dirent *entry; folder && (entry = readdir(folder));) {
+		char file[2048];
+		size_t len = strlen(entry->d_name);
+		if (len > 5 && strcmp(entry->d_name + len - 5, ".json") == 0 &&
+		    snprintf(file, sizeof(file), "%s/%s", path, entry->d_name) < (int)sizeof(file))
+			sum += stamp_of(file) * 2654435761u;
+	}
+	if (folder)
+		closedir(folder);
+	snprintf(ret_stamp, size, "%llx", (unsigned long long)sum);
+}
+
+/* ---- Reading ----------------------------------------------------------------------------------------- */
+
+static const char *name_of_node(struct node *node)
+{
+	if (node->config->node)
+		return node->config->node;
+	if (node->inventory && node->inventory->node)
+		return node->inventory->node;
+	if (gethostname(node->name, sizeof(node->name) - 1))
+		node->name[0] = 0;
+	return node->name;
+}
+
+static void on_quarantine_end(void *context, uint32_t events);
+
+static int take(struct node *node, struct why *why)
+{
+	int64_t next_ms = 0;
+	char path[1040];
+	int r = registry_update(&node->registry, node->config, node->inventory, name_of_node(node), loop_now_ms(), &next_ms, why);
+	if (r)
+		return r;
+	loop_timer(node->loop, next_ms, on_quarantine_end, node);
+	r = node_publish(node, why);
+	node_find_places(node);
+	snprintf(path, sizeof(path), "%s/endpoints.json", node->config->state);
+	struct why unsaved = {0};
+	if (registry_save(&node->registry, path, &unsaved))
+		node_say("%s", unsaved.text);
+	return r;
+}
+
+static void on_quarantine_end(void *context, uint32_t events)
+{
+	struct node *node = context;
+	struct why why = {0};
+	(void)events;
+	if (take(node, &why))
+		node_say("%s", why.text);
+}
+
+static void note_problem(struct node *node, const struct why *why)
+{
+	free(node->inventory_problem);
+	node->inventory_problem = why ? strdup(why->text) : NULL;
+}
+
+int node_read_inventory(struct node *node, struct why *why)
+{
+	struct inventory *fresh, *old = node->inventory;
+	/* Before it is read: what changes meanwhile is seen by the next look. */
+	stamp_all(node->config->inventory, node->inventory_stamp, sizeof(node->inventory_stamp));
+	int r = inventory_read(node->config->inventory, &fresh, why);
+	if (r) {
+		note_problem(node, why);
+		return r;
+	}
+	if (!old && !node->registry.len) {
+		char path[1040];
+		snprintf(path, sizeof(path), "%s/endpoints.json", node->config->state);
+		registry_load(&node->registry, path, NULL);
+	}
+	node->inventory = fresh;
+	r = take(node, why);
+	if (r && old) {
+		/* What was in force stays: numbers were not touched, or are given back by reading it again. */
+		struct why again = {0};
+		node->inventory = old;
+		inventory_release(fresh);
+		take(node, &again);
+	} else if (old) {
+		inventory_release(old);
+	}
+	note_problem(node, r ? why : NULL);
+	if (!r)
+		node->inventory_s = time(NULL);
+	return r;
+}
+
+/* ---- Watching ---------------------------------------------------------------------------------------- */
+
+void node_watch_inventory(struct node *node)
+{
+	char stamp[sizeof(node->inventory_stamp)];
+	stamp_all(node->config->inventory, stamp, sizeof(stamp));
+	if (strcmp(stamp, node->inventory_stamp) == 0)
+		return;
+	snprintf(node->inventory_stamp, sizeof(node->inventory_stamp), "%s", stamp);
+	struct why why = {0};
+	if (node_read_inventory(node, &why))
+		node_say("inventory: %s; the last good one stays in force", why.text);
+}

@@ -1,0 +1,294 @@
+#include "kernel_internal.h"
+
+#include "registry.h"
+#include "view.h"
+
+#include <errno.h>
+#include <linux/membarrier.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* ---- Classes ------------------------------------------------------------------------------------- */
+
+/* One store for each: an address means the old or the new, never half of both. */
+static void publish_classes(struct generation *generation, const struct view *view)
+{
+	static const struct mesh_class nobody;
+	for (uint32_t i = 0; i < generation->endpoints; i++) {
+		uint64_t now, wanted;
+		memcpy(&now, &generation->class_at[i], sizeof(now));
+		memcpy(&wanted, i < view->class_count ? &view->classes[i] : &nobody, sizeof(wanted));
+		if (now != wanted)
+			__atomic_store_n((uint64_t *)&generation->class_at[i], wanted, __ATOMIC_RELEASE);
+	}
+}
+
+/* ---- Backends ------------------------------------------------------------------------------------ */
+
+/* Waits until no program is left that read a set before the last publication: it may still look at
+ * the half that is written now. (membarrier(2): MEMBARRIER_CMD_GLOBAL is synchronize_rcu().) */
+static void wait_for_readers(void)
+{
+	syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+}
+
+static int publish_backends(const struct generation *generation, const struct view *view, uint32_t offset)
+{
+	enum { BATCH = 4096 };
+	__u32 keys[BATCH];
+	for (size_t done = 0; done < view->backends.len;) {
+		__u32 count = view->backends.len - done < BATCH ? view->backends.len - done : BATCH;
+		for (__u32 i = 0; i < count; i++)
+			keys[i] = offset + done + i;
+		int r = bpf_map_update_batch(generation->backends, keys, view->backends.at + done, &count, NULL);
+		if (r)
+			return r;
+		done += count;
+	}
+	return 0;
+}
+
+static struct mesh_set set_of(const struct view *view, uint32_t i, uint32_t offset)
+{
+	if (i >= view->set_count || !view->sets[i].count)
+		return (struct mesh_set){0};
+	return (struct mesh_set){view->sets[i].first + offset, view->sets[i].count};
+}
+
+static void publish_sets(uint64_t *sets, const struct generation *generation, const struct view *view, uint32_t offset)
+{
+	for (uint32_t i = 0; i < generation->set_max; i++) {
+		struct mesh_set set = set_of(view, i, offset);
+		uint64_t both;
+		memcpy(&both, &set, sizeof(both));
+		__atomic_store_n(&sets[i], both, __ATOMIC_RELEASE);
+	}
+}
+
+/* Whether the half in use says what VIEW says. An inventory changes more often than its backends do. */
+static bool subsets_are_current(const uint64_t *sets, const struct generation *generation, const struct view *view)
+{
+	uint32_t offset = generation->half ? generation->backend_max / 2 : 0;
+	for (uint32_t i = 0; i < generation->set_max; i++) {
+		struct mesh_set set = set_of(view, i, offset), now;
+		memcpy(&now, &sets[i], sizeof(now));
+		if (now.first != set.first || now.count != set.count)
+			return false;
+	}
+	for (__u32 i = 0; i < view->backends.len; i++) {
+		struct mesh_backend now;
+		__u32 key = offset + i;
+		if (bpf_map_lookup_elem(generation->backends, &key, &now) ||
+		    memcmp(&now, &view->backends.at[i], sizeof(now)) != 0)
+			return false;
+	}
+	return true;
+}
+
+static int publish_subsets(struct generation *generation, const struct view *view)
+{
+	uint32_t half = !generation->half, offset = half ? generation->backend_max / 2 : 0;
+	size_t page = sysconf(_SC_PAGESIZE), bytes = (size_t)generation->set_max * sizeof(struct mesh_set);
+	bytes = (bytes + page - 1) / page * page;
+	uint64_t *sets = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, generation->sets, 0);
+	if (sets == MAP_FAILED)
+		return -errno;
+	int r = 0;
+	if (!subsets_are_current(sets, generation, view)) {
+		wait_for_readers();
+		r = publish_backends(generation, view, offset);
+		if (!r) {
+			publish_sets(sets, generation, view, offset);
+			generation->half = half;
+		}
+	}
+	munmap(sets, bytes);
+	return r;
+}
+
+/* ---- Hash maps: what is wanted goes in, what is not goes out --------------------------------------- */
+
+struct wanted {
+	const void *keys; /* sorted */
+	size_t count, key_size;
+};
+
+static __thread size_t compare_size;
+
+static int compare_keys(const void *a, const void *b)
+{
+	return memcmp(a, b, compare_size);
+}
+
+/* Collects the keys of MAP that are not wanted, then deletes them: the walk must not see its own
+ * deletions. */
+static int remove_others(int map, const struct wanted *wanted)
+{
+	size_t size = wanted->key_size, count = 0, room = 0;
+	char *stale = NULL, key[64];
+	compare_size = size;
+	int r;
+	for (void *last = NULL; (r = bpf_map_get_next_key(map, last, key)) == 0; last = key) {
+		if (wanted->count && bsearch(key, wanted->keys, wanted->count, size, compare_keys))
+			continue;
+		if (count == room) {
+			room = room ? room * 2 : 64;
+			char *grown = realloc(stale, room * size);
+			if (!grown) {
+				free(stale);
+				return -ENOMEM;
+			}
+			stale = grown;
+		}
+		memcpy(stale + count++ * size, key, size);
+	}
+	for (size_t i = 0; r == -ENOENT && i < count; i++) {
+		int deleted = bpf_map_delete_elem(map, stale + i * size);
+		if (deleted && deleted != -ENOENT)
+			r = deleted;
+	}
+	free(stale);
+	return r == -ENOENT ? 0 : r;
+}
+
+/* ---- Service addresses ----------------------------------------------------------------------------- */
+
+static int put_vips(const struct generation *generation, const struct view *view)
+{
+	int full = 0;
+	for (size_t i = 0; i < view->vips.len; i++) {
+		const struct view_vip *vip = &view->vips.at[i];
+		int r = bpf_map_update_elem(generation->vips, &vip->key, &vip->value, BPF_ANY);
+		if (r == -E2BIG)
+			full = r;
+		else if (r)
+			return r;
+	}
+	return full;
+}
+
+static int publish_vips(const struct generation *generation, const struct view *view)
+{
+	struct mesh_vip_key *keys = malloc((view->vips.len + 1) * sizeof(*keys));
+	if (!keys)
+		return -ENOMEM;
+	for (size_t i = 0; i < view->vips.len; i++)
+		keys[i] = view->vips.at[i].key;
+	compare_size = sizeof(*keys);
+	qsort(keys, view->vips.len, sizeof(*keys), compare_keys);
+	struct wanted wanted = {keys, view->vips.len, sizeof(*keys)};
+	int put = put_vips(generation, view);
+	int r = put && put != -E2BIG ? put : remove_others(generation->vips, &wanted);
+	/* Old and new together did not fit: now the old ones are gone. */
+	if (!r && put)
+		r = put_vips(generation, view);
+	free(keys);
+	return r;
+}
+
+int kernel_publish_view(struct kernel *kernel, struct generation *generation, const struct view *view, struct why *why)
+{
+	(void)kernel;
+	const struct {
+		const char *what;
+		size_t wanted, room;
+	} bounds[] = {
+		{"endpoints", view->class_count, generation->endpoints},
+		{"backends (half of sizes: backends)", view->backends.len, generation->backend_max / 2},
+		{"backend sets", view->set_count, generation->set_max},
+		{"service addresses (sizes: services)", view->vips.len, generation->vip_max},
+	};
+	for (size_t i = 0; i < sizeof(bounds) / sizeof(*bounds); i++)
+		if (bounds[i].wanted > bounds[i].room)
+			return why_set(why, -ENOSPC, "generation %u has room for %zu %s, the inventory needs %zu",
+				       generation->number, bounds[i].room, bounds[i].what, bounds[i].wanted);
+	publish_classes(generation, view);
+	int r = publish_subsets(generation, view);
+	if (r)
+		return why_set(why, r, "publishing backends: %s", strerror(-r));
+	r = publish_vips(generation, view);
+	return r ? why_set(why, r == -E2BIG ? -ENOSPC : r, "publishing service addresses: %s", strerror(-r)) : 0;
+}
+
+/* ---- Addresses of workloads -------------------------------------------------------------------------- */
+
+static bool address_is_v4(const uint8_t address[16])
+{
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+	return memcmp(address, mapped, sizeof(mapped)) == 0;
+}
+
+struct family {
+	bool v4;
+	int map;
+	size_t key_size, key_at; /* key_at: where it lies in the 16 bytes */
+};
+
+static bool in_family(const struct endpoint *endpoint, const struct family *family)
+{
+	return endpoint->owner && address_is_v4(endpoint->address) == family->v4;
+}
+
+/* Returns how many did not fit; *RET_FIRST is one of them. */
+static int put_peers(const struct registry *registry, const struct family *family, uint32_t *ret_first)
+{
+	int missing = 0;
+	for (uint32_t i = registry->len; i-- > 1;) {
+		const struct endpoint *endpoint = &registry->at[i];
+		struct mesh_peer peer = {.endpoint = i, .flags = endpoint->flags};
+		if (!in_family(endpoint, family))
+			continue;
+		int r = bpf_map_update_elem(family->map, endpoint->address + family->key_at, &peer, BPF_ANY);
+		if (r && r != -E2BIG)
+			return r;
+		if (r) {
+			missing++;
+			*ret_first = i;
+		}
+	}
+	return missing;
+}
+
+static int publish_family(const struct registry *registry, const struct family *family, struct why *why)
+{
+	size_t size = family->key_size;
+	struct wanted wanted = {.key_size = size};
+	char *keys = malloc((registry->len + 1) * size);
+	uint32_t first = 0;
+	if (!keys)
+		return why_set(why, -ENOMEM, "out of memory");
+	for (uint32_t i = 1; i < registry->len; i++)
+		if (in_family(&registry->at[i], family))
+			memcpy(keys + wanted.count++ * size, registry->at[i].address + family->key_at, size);
+	compare_size = size;
+	qsort(keys, wanted.count, size, compare_keys);
+	wanted.keys = keys;
+	int missing = put_peers(registry, family, &first);
+	int r = missing < 0 ? missing : remove_others(family->map, &wanted);
+	if (!r && missing)
+		missing = put_peers(registry, family, &first);
+	free(keys);
+	if (r || missing < 0)
+		return why_set(why, r ? r : missing, "publishing addresses: %s", strerror(r ? -r : -missing));
+	if (missing)
+		return why_set(why, -ENOSPC,
+			       "%s is full: %d addresses did not fit and are strangers to the mesh, one of them %s's; "
+			       "raise sizes: endpoints",
+			       family->v4 ? "peers4" : "peers6", missing, registry->at[first].owner);
+	return 0;
+}
+
+int kernel_publish_peers(struct kernel *kernel, const struct registry *registry, struct why *why)
+{
+	const struct family families[] = {
+		{true, kernel->maps[KERNEL_MAP_peers4], 4, 12},
+		{false, kernel->maps[KERNEL_MAP_peers6], 16, 0},
+	};
+	struct why second = {""};
+	int r = publish_family(registry, &families[0], why);
+	int also = publish_family(registry, &families[1], &second);
+	return r || !also ? r : why_set(why, also, "%s", second.text);
+}

@@ -1,0 +1,141 @@
+/* What outlives meshd: the bundles that are resident, and which of them were applied when. Files are
+ * replaced by rename, so that a crash leaves the old or the new. */
+#include "node.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct path {
+	char text[1024];
+};
+
+static struct path state_path(const struct config *config, const char *format, unsigned number)
+{
+	struct path path;
+	int len = snprintf(path.text, sizeof(path.text), "%s/", config->state);
+	if (len < (int)sizeof(path.text))
+		snprintf(path.text + len, sizeof(path.text) - len, format, number);
+	return path;
+}
+
+static int write_file(const char *path, const void *bytes, size_t len, struct why *why)
+{
+	char beside[1040];
+	snprintf(beside, sizeof(beside), "%s.new", path);
+	int fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return why_set(why, -errno, "%s: %s", beside, strerror(errno));
+	size_t done = 0;
+	while (done < len) {
+		ssize_t wrote = write(fd, (const char *)bytes + done, len - done);
+		if (wrote <= 0)
+			break;
+		done += wrote;
+	}
+	int r = done == len && fsync(fd) == 0 ? 0 : -errno;
+	close(fd);
+	if (!r && rename(beside, path))
+		r = -errno;
+	return r ? why_set(why, r, "%s: %s", path, strerror(-r)) : 0;
+}
+
+static void make_folders(const char *folder)
+{
+	char path[1024];
+	snprintf(path, sizeof(path), "%s", folder);
+	for (char *slash = path + 1; (slash = strchr(slash, '/')); slash++) {
+		*slash = 0;
+		mkdir(path, 0755);
+		*slash = '/';
+	}
+	mkdir(path, 0700);
+}
+
+int state_save_bundle(const struct node *node, uint32_t slot, const void *bytes, size_t len, struct why *why)
+{
+	make_folders(node->config->state);
+	return write_file(state_path(node->config, "slot-%u.o", slot).text, bytes, len, why);
+}
+
+int state_save(const struct node *node, struct why *why)
+{
+	make_folders(node->config->state);
+	json_t *slots = json_array();
+	for (uint32_t i = 0; i < MESH_GENERATIONS; i++) {
+		const struct resident *resident = &node->residents[i];
+		if (resident->generation)
+			json_array_append_new(slots, json_pack("{s:i, s:i, s:I, s:I, s:I}", "slot", i, "generation",
+							       (int)resident->generation->number, "version",
+							       (json_int_t)resident->version, "applied",
+							       (json_int_t)resident->applied_s, "order",
+							       (json_int_t)resident->order));
+	}
+	json_t *all = json_pack("{s:i, s:I, s:s, s:I, s:i, s:o}", "next_generation", (int)node->next_generation,
+				"next_order", (json_int_t)node->next_order, "mesh", node->config->mesh, "last_version",
+				(json_int_t)node->last_version, "active", (int)kernel_control(node->kernel)->active, "slots",
+				slots);
+	char *text = all ? json_dumps(all, JSON_INDENT(1)) : NULL;
+	int r = text ? write_file(state_path(node->config, "state.json", 0).text, text, strlen(text), why)
+		     : why_set(why, -ENOMEM, "out of memory");
+	free(text);
+	json_decref(all);
+	return r;
+}
+
+static int read_file(const char *path, void **ret_bytes, size_t *ret_len)
+{
+	struct stat at;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	int r = fstat(fd, &at) ? -errno : at.st_size > BUNDLE_LIMIT_BYTES || at.st_size == 0 ? -EFBIG : 0;
+	char *bytes = r ? NULL : malloc(at.st_size);
+	size_t done = 0;
+	while (bytes && done < (size_t)at.st_size) {
+		ssize_t got = read(fd, bytes + done, at.st_size - done);
+		if (got <= 0)
+			break;
+		done += got;
+	}
+	close(fd);
+	if (r || !bytes || done < (size_t)at.st_size) {
+		free(bytes);
+		return r ? r : -EIO;
+	}
+	*ret_bytes = bytes;
+	*ret_len = done;
+	return 0;
+}
+
+int state_load(struct node *node, uint32_t *ret_active_slot, struct why *why)
+{
+	json_error_t error;
+	struct path path = state_path(node->config, "state.json", 0);
+	json_t *all = json_load_file(path.text, JSON_REJECT_DUPLICATES, &error);
+	if (!all)
+		return access(path.text, F_OK) ? -ENOENT : why_set(why, -EINVAL, "%s:%d: %s", path.text, error.line, error.text);
+	size_t i;
+	json_t *slot;
+	const char *mesh = json_string_value(json_object_get(all, "mesh"));
+	*ret_active_slot = json_integer_value(json_object_get(all, "active"));
+	node->next_generation = json_integer_value(json_object_get(all, "next_generation"));
+	node->next_order = json_integer_value(json_object_get(all, "next_order"));
+	if (mesh && strcmp(mesh, node->config->mesh) == 0)
+		node->last_version = json_integer_value(json_object_get(all, "last_version"));
+	json_array_foreach(json_object_get(all, "slots"), i, slot) {
+		json_int_t number = json_integer_value(json_object_get(slot, "slot"));
+		if (number < 0 || number >= MESH_GENERATIONS)
+			continue;
+		struct resident *resident = &node->residents[number];
+		resident->version = json_integer_value(json_object_get(slot, "version"));
+		resident->applied_s = json_integer_value(json_object_get(slot, "applied"));
+		resident->order = json_integer_value(json_object_get(slot, "order"));
+		read_file(state_path(node->config, "slot-%u.o", number).text, &resident->bytes, &resident->len);
+	}
+	json_decref(all);
+	return 0;
+}

@@ -1,0 +1,230 @@
+/* The verbs that ask the daemon. */
+#include "control.h"
+#include "verbs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { TIMEOUT_S = 60 };
+
+/* The answer to BODY (taken), or NULL with the message printed and *RET_CODE set. */
+static json_t *ask_daemon(const struct ask *ask, json_t *body, int fd, int (*each)(void *, const json_t *), void *context,
+			  int *ret_code)
+{
+	struct config config = {0};
+	struct why why = {0};
+	const char *socket = ask->socket;
+	*ret_code = 2;
+	if (!socket && config_read(ask->config ? ask->config : CONFIG_PATH, &config, &why)) {
+		cannot("%s", why.text);
+		json_decref(body);
+		return NULL;
+	}
+	json_t *answer = control_ask(socket ? socket : config.socket, body, fd, TIMEOUT_S, each, context, &why);
+	const json_t *error = json_object_get(answer, "error"), *code = json_object_get(answer, "exit");
+	if (!answer)
+		cannot("%s", why.text);
+	else if (error) {
+		cannot("%s", json_string_value(error));
+		*ret_code = code ? json_integer_value(code) : 2;
+		json_decref(answer);
+		answer = NULL;
+	}
+	if (!socket)
+		config_release(&config);
+	json_decref(body);
+	return answer;
+}
+
+static long long number(const json_t *object, const char *key)
+{
+	return json_integer_value(json_object_get(object, key));
+}
+
+static const char *text(const json_t *object, const char *key)
+{
+	const char *value = json_string_value(json_object_get(object, key));
+	return value ? value : "-";
+}
+
+static void print_json(const json_t *answer)
+{
+	json_dumpf(answer, stdout, JSON_INDENT(2));
+	putchar('\n');
+}
+
+int verb_apply(struct ask *ask)
+{
+	int code;
+	if (!ask->argument)
+		return cannot("which bundle? usage: meshd apply BUNDLE");
+	int fd = open(ask->argument, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return cannot("%s: %s", ask->argument, strerror(errno));
+	json_t *answer = ask_daemon(ask, json_pack("{s:s}", "verb", "apply"), fd, NULL, NULL, &code);
+	close(fd);
+	if (!answer)
+		return code;
+	if (ask->json)
+		print_json(answer);
+	else
+		printf("generation %lld: %s, version %lld, %lld rules\nloaded %.1f ms, proved by %lld vectors %.1f ms, in all %.1f ms\n",
+		       number(answer, "generation"), text(answer, "digest"), number(answer, "version"), number(answer, "rules"),
+		       number(answer, "load_us") / 1e3, number(answer, "vectors"), number(answer, "prove_us") / 1e3,
+		       number(answer, "total_us") / 1e3);
+	json_decref(answer);
+	return 0;
+}
+
+int verb_rollback(struct ask *ask)
+{
+	int code;
+	char *end = NULL;
+	long generation = ask->argument ? strtol(ask->argument, &end, 10) : 0;
+	if (ask->argument && (*end || generation < 1))
+		return cannot("a generation is a number from 1; `meshd status` lists those that are loaded");
+	json_t *answer =
+		ask_daemon(ask, json_pack("{s:s, s:i}", "verb", "rollback", "generation", (int)generation), -1, NULL, NULL, &code);
+	if (!answer)
+		return code;
+	if (ask->json)
+		print_json(answer);
+	else
+		printf("generation %lld: %s\n", number(answer, "generation"), text(answer, "digest"));
+	json_decref(answer);
+	return 0;
+}
+
+static void print_hits(const json_t *hits)
+{
+	size_t i;
+	json_t *hit;
+	if (json_array_size(hits))
+		printf("%-24s %10s %10s %10s  %s\n", "rule", "opened", "arrived", "again", "where");
+	json_array_foreach((json_t *)hits, i, hit)
+		printf("%-24s %10lld %10lld %10lld  %s\n", text(hit, "rule"), number(hit, "caller"), number(hit, "receiver"),
+		       number(hit, "again"), text(hit, "where"));
+}
+
+static void print_status(const json_t *status)
+{
+	const json_t *people = json_object_get(status, "inventory");
+	size_t i;
+	json_t *item;
+	const char *name;
+	if (strcmp(text(status, "state"), "off") == 0)
+		puts("*** BREAK GLASS: NOTHING IS ENFORCED *** (`meshd on` ends it)");
+	if (json_is_true(json_object_get(status, "development_key")))
+		puts("*** a DEVELOPMENT KEY is trusted: not for other people's money ***");
+	printf("mesh %s: %s\n", text(status, "mesh"), text(status, "state"));
+	if (json_object_get(status, "generation"))
+		printf("generation %lld, version %lld, %s, %lld rules, for %lld s\n", number(status, "generation"),
+		       number(status, "version"), text(status, "digest"), number(status, "rules"), number(status, "age_s"));
+	printf("inventory %s: %lld workloads, %lld addresses (%lld enrolled, %lld in quarantine), %lld namespaces here\n",
+	       text(people, "path"), number(people, "workloads"), number(people, "endpoints"), number(people, "enrolled"),
+	       number(people, "quarantined"), number(people, "namespaces"));
+	json_array_foreach(json_object_get(status, "generations"), i, item)
+		printf("  slot %lld: generation %lld, version %lld%s\n", number(item, "slot"), number(item, "generation"),
+		       number(item, "version"), json_is_true(json_object_get(item, "active")) ? ", in force" : "");
+	print_hits(json_object_get(status, "hits"));
+	json_object_foreach(json_object_get(status, "stats"), name, item)
+		if (json_integer_value(item))
+			printf("  %-20s %lld\n", name, (long long)json_integer_value(item));
+	json_array_foreach(json_object_get(status, "neighbours"), i, item)
+		printf("  beside us at %s: program %lld (%s), %s\n", text(item, "hook"), number(item, "id"), text(item, "name"),
+		       text(item, "order"));
+	json_array_foreach(json_object_get(status, "problems"), i, item)
+		printf("PROBLEM %s\n", json_string_value(item));
+}
+
+int verb_status(struct ask *ask)
+{
+	int code;
+	json_t *status = ask_daemon(ask, json_pack("{s:s}", "verb", "status"), -1, NULL, NULL, &code);
+	if (!status)
+		return code;
+	if (ask->json)
+		print_json(status);
+	else
+		print_status(status);
+	code = ask->check && !json_is_true(json_object_get(status, "ok"));
+	json_decref(status);
+	return code;
+}
+
+static const char *end_text(const json_t *end, char *buffer, size_t size)
+{
+	const char *service = text(end, "service");
+	snprintf(buffer, size, "%s (%s:%lld)", service, text(end, "address"), number(end, "port"));
+	return buffer;
+}
+
+static int print_flow(const struct ask *ask, const json_t *flow)
+{
+	char from[256], to[256];
+	if (ask->json) {
+		json_dumpf(flow, stdout, JSON_COMPACT);
+		putchar('\n');
+	} else {
+		const char *where = json_string_value(json_object_get(flow, "where")), *subset = text(flow, "subset");
+		printf("%s %-5s %s -> %s %s by %s%s%s%s%s%s%s\n", text(flow, "time"), text(flow, "verdict"),
+		       end_text(json_object_get(flow, "from"), from, sizeof(from)),
+		       end_text(json_object_get(flow, "to"), to, sizeof(to)), text(flow, "protocol"), text(flow, "rule"),
+		       where ? " (" : "", where ? where : "", where ? ")" : "", subset[0] != '-' ? " subset " : "",
+		       subset[0] != '-' ? subset : "", json_is_true(json_object_get(flow, "again")) ? " again" : "");
+	}
+	fflush(stdout);
+	return ferror(stdout);
+}
+
+/* The answer holds those that were kept; each later line is one flow. */
+static int print_flows(void *context, const json_t *line)
+{
+	size_t i;
+	json_t *flow;
+	if (!json_object_get(line, "flows"))
+		return print_flow(context, line);
+	json_array_foreach(json_object_get(line, "flows"), i, flow)
+		print_flow(context, flow);
+	return 0;
+}
+
+int verb_flows(struct ask *ask)
+{
+	int code;
+	json_t *body = json_pack("{s:s, s:O, s:b}", "verb", "flows", "filter", ask->filter, "follow", ask->follow);
+	json_t *answer = ask_daemon(ask, body, -1, ask->follow ? print_flows : NULL, ask, &code);
+	if (!answer)
+		return code;
+	if (!ask->follow)
+		print_flows(ask, answer);
+	json_decref(answer);
+	return 0;
+}
+
+static int switch_mode(struct ask *ask)
+{
+	int code;
+	json_t *answer = ask_daemon(ask, json_pack("{s:s}", "verb", ask->verb), -1, NULL, NULL, &code);
+	if (!answer)
+		return code;
+	if (ask->json)
+		print_json(answer);
+	else
+		puts(json_is_true(json_object_get(answer, "off")) ? "off: NOTHING is enforced until `meshd on`" : "on");
+	json_decref(answer);
+	return 0;
+}
+
+int verb_off(struct ask *ask)
+{
+	return switch_mode(ask);
+}
+
+int verb_on(struct ask *ask)
+{
+	return switch_mode(ask);
+}

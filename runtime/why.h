@@ -1,0 +1,12 @@
+/* Why something failed, for people. Library code returns a negative errno and says why here. */
+#ifndef MESH_RUNTIME_WHY_H
+#define MESH_RUNTIME_WHY_H
+
+struct why {
+	char text[512];
+};
+
+/* Writes the text (cut at its bound) and returns ERROR. WHY may be NULL. */
+int why_set(struct why *why, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+#endif
