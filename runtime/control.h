@@ -40,7 +40,8 @@ unsigned control_subscribers(const struct control *control);
 uint64_t control_dropped(const struct control *control); /* lines that slow subscribers lost */
 
 /* The other end, for the verbs: sends BODY, and FD if not -1; the answer, or NULL with WHY. With
- * EACH, gives it the answer and then every further line until it returns non-zero or the end. TIMEOUT_S for the answer. */
+ * EACH, gives it the answer and then every further line until it returns non-zero or the end.
+ * TIMEOUT_S is for the answer. */
 json_t *control_ask(const char *socket, const json_t *body, int fd, int timeout_s,
 		    int (*each)(void *context, const json_t *line), void *context, struct why *why);
 

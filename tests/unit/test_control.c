@@ -436,6 +436,8 @@ static void descriptors(void **state)
 static int count_line(void *context, const json_t *line)
 {
 	int *numbers = context;
+	if (!json_object_get(line, "n"))
+		return 0; /* the answer itself comes first */
 	numbers[1 + numbers[0]++] = (int)json_integer_value(json_object_get(line, "n"));
 	return numbers[0] == 3;
 }
@@ -452,7 +454,7 @@ static void subscription(void **state)
 			   numbers[2] == 3 && numbers[3] == 5;
 		json_decref(have);
 		json_decref(body);
-		fprintf(stderr, "DBG %d: %d %d %d %d %s\n", json_is_true(json_object_get(have, "ok")), numbers[0], numbers[1], numbers[2], numbers[3], why.text);_exit(fine ? 0 : 1);
+		_exit(fine ? 0 : 1);
 	}
 	int fd = dial(), status = 0;
 	put(fd, "{\"subscribe\": true}\n", 20);
