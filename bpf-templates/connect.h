@@ -88,13 +88,22 @@ static __always_inline struct mesh_set *set_of(__u32 set, bool v6)
 	return bpf_map_lookup_elem(&sets, &key);
 }
 
+/* Share I of the arm, or NULL. The barrier keeps the compiler from adding twice, once for the check and
+ * once for the address: the verifier would see a check of another register. */
+static __always_inline const volatile struct plan_split *split_of(const volatile struct plan_arm *arm, int i)
+{
+	__u32 at = arm->first + i;
+	asm volatile("" : "+r"(at));
+	return at < PLAN_SPLITS ? &plan_splits[at] : NULL;
+}
+
 /* Draws a share of the arm among those that have backends; an empty one gives its share away. */
 static __always_inline struct mesh_set *pick_share(const volatile struct plan_arm *arm, bool v6, __u32 random,
 						   __u32 *ret_set)
 {
 	__u64 total = 0;
 	for (int i = 0; i < MESH_SPLITS && i < arm->count; i++) {
-		__u32 at = arm->first + i;
+		__u32 at = same_register(arm->first + i);
 		if (at >= PLAN_SPLITS)
 			break;
 		struct mesh_set *set = set_of(plan_splits[at].set, v6);
@@ -108,7 +117,7 @@ static __always_inline struct mesh_set *pick_share(const volatile struct plan_ar
 	/* Scaled, not modulo: every share is exact to 2^-32. */
 	__u64 left = ((__u64)random * total) >> 32;
 	for (int i = 0; i < MESH_SPLITS && i < arm->count; i++) {
-		__u32 at = arm->first + i;
+		__u32 at = same_register(arm->first + i);
 		if (at >= PLAN_SPLITS)
 			break;
 		struct mesh_set *set = set_of(plan_splits[at].set, v6);
