@@ -227,7 +227,8 @@ struct opening {
 	struct flow flow;
 	__u64 socket;  /* its cookie: UDP; 0: TCP */
 	bool datagram; /* one datagram, not a connection */
-	bool decided;  /* false: the caller's block is known only when the packet leaves */
+	bool bound;    /* UDP from a port of its own: it may be a server's answer */
+	bool decided;  /* false: left to cgroup_skb/egress, where the caller's block or the direction is known */
 	bool moved;    /* flow.dst is a backend now */
 };
 
@@ -273,7 +274,7 @@ static __noinline enum opened open_flow(struct opening *opening, const struct me
 			nowhere = bpf_map_lookup_elem(&vips, &key) != NULL;
 		}
 	}
-	opening->decided = !(caller->flags & (v6 ? MESH_NETNS_MANY6 : MESH_NETNS_MANY4));
+	opening->decided = !(caller->flags & (v6 ? MESH_NETNS_MANY6 : MESH_NETNS_MANY4)) && (vip || !opening->bound);
 	struct verdict verdict = {.allow = 1};
 	if (nowhere)
 		verdict = verdict_unknown();
@@ -291,7 +292,7 @@ static __noinline enum opened open_flow(struct opening *opening, const struct me
 		pass = false;
 	}
 	/* An allowed datagram is counted where its flow begins (cgroup_skb/egress). */
-	if (flow->protocol == IPPROTO_TCP || !verdict.allow) {
+	if ((flow->protocol == IPPROTO_TCP && opening->decided) || !verdict.allow) {
 		count_decision(verdict.rule, SIDE_CALLER);
 		record_flow(settings, flow, verdict, opening->datagram ? MESH_HOOK_SENDMSG : MESH_HOOK_CONNECT, 0);
 	}
@@ -318,8 +319,10 @@ static __always_inline int judge_opening(struct bpf_sock_addr *ctx, bool v6, boo
 	flow->dst_port = bpf_ntohs(ctx->user_port);
 	if (address_is_loopback(&flow->dst))
 		return 1;
-	if (flow->protocol == IPPROTO_UDP)
+	if (flow->protocol == IPPROTO_UDP) {
 		opening.socket = bpf_get_socket_cookie(ctx);
+		opening.bound = ctx->sk && ctx->sk->src_port;
+	}
 	enum opened opened = open_flow(&opening, caller, settings);
 	if (opened == OPENED_ASIDE)
 		return 1;

@@ -1,0 +1,253 @@
+"""Real sockets for the end-to-end tests.
+
+  net.py serve NAME KIND:PORT...            answers every line (datagram) with
+                                            "NAME peer=ADDRESS local=ADDRESS"
+  net.py ask KIND ADDRESS PORT [OPTION=N..] one line to stdout:
+                                            "OUTCOME MS answer... peername=ADDRESS:PORT"
+  net.py many KIND ADDRESS PORT N           "NAME N" for each server that answered, and "OUTCOME N"
+  net.py hold SECONDS KIND ADDRESS PORT     a line every 20 ms on one connection; "ENDED ROUNDS"
+  net.py pass KIND:PORT COMMAND...          listens, and runs COMMAND with the listener as descriptor 3
+  net.py raw NAME FROM TO PORT MAC          sends one odd packet (see RAW) to the neighbour MAC
+  net.py ping ADDRESS
+
+KIND: tcp, tcp4, mptcp, udp, udp4, tfo; for ask also udpc (connected). OUTCOME: ok, refused, eperm, reset,
+timeout, unreachable, closed.
+"""
+import errno
+import os
+import select
+import socket
+import struct
+import sys
+import time
+
+MPTCP = 262
+OUTCOMES = {
+    errno.ECONNREFUSED: "refused",
+    errno.EPERM: "eperm",
+    errno.ECONNRESET: "reset",
+    errno.EPIPE: "reset",
+    errno.ENETUNREACH: "unreachable",
+    errno.EHOSTUNREACH: "unreachable",
+    errno.ENETDOWN: "unreachable",
+    errno.ETIMEDOUT: "timeout",
+}
+
+
+def outcome_of(error):
+    if isinstance(error, (TimeoutError, socket.timeout, BlockingIOError)):
+        return "timeout"
+    return OUTCOMES.get(error.errno, errno.errorcode.get(error.errno, str(error)))
+
+
+def plain(address):
+    return address[7:] if address.startswith("::ffff:") else address
+
+
+# ---- Servers --------------------------------------------------------------------------------------
+
+
+def listener(spec):
+    kind, port = spec.split(":")
+    family = socket.AF_INET if kind.endswith("4") else socket.AF_INET6
+    datagram = kind.startswith("udp")
+    sock = socket.socket(family, socket.SOCK_DGRAM if datagram else socket.SOCK_STREAM, MPTCP if kind == "mptcp" else 0)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    sock.bind(("", int(port)) if family == socket.AF_INET else ("::", int(port)))
+    if not datagram:
+        if kind == "tfo":
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 16)
+        sock.listen(512)
+    return sock
+
+
+def serve(name, specs):
+    sockets = {}
+    for spec in specs:
+        sock = socket.socket(fileno=3) if spec == "fd" else listener(spec)
+        sockets[sock.fileno()] = (sock, sock.type == socket.SOCK_DGRAM, spec)
+    poll = select.poll()
+    for fd in sockets:
+        poll.register(fd, select.POLLIN)
+    while True:
+        for fd, _ in poll.poll():
+            sock, datagram, spec = sockets[fd]
+            try:
+                if datagram:
+                    text, peer = sock.recvfrom(2048)
+                    sock.sendto(f"{name} peer={plain(peer[0])}\n".encode(), peer)
+                elif spec:
+                    child, _ = sock.accept()
+                    sockets[child.fileno()] = (child, False, None)
+                    poll.register(child.fileno(), select.POLLIN)
+                else:
+                    if not sock.recv(2048):
+                        raise OSError(0, "end")
+                    peer, local = sock.getpeername()[0], sock.getsockname()[0]
+                    sock.send(f"{name} peer={plain(peer)} local={plain(local)}\n".encode())
+            except OSError:
+                if not datagram and not spec:
+                    poll.unregister(fd)
+                    sockets.pop(fd)
+                    sock.close()
+
+
+# ---- Clients --------------------------------------------------------------------------------------
+
+
+def opened(kind, address, timeout, options):
+    """A socket that has begun; TFO sends its line with the SYN."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    datagram = kind.startswith("udp")
+    sock = socket.socket(family, socket.SOCK_DGRAM if datagram else socket.SOCK_STREAM, MPTCP if kind == "mptcp" else 0)
+    sock.settimeout(timeout)
+    if not datagram:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    if "from" in options or "source" in options:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((options.get("source", ""), int(options.get("from", 0))))
+    return sock
+
+
+def ask_once(kind, address, port, timeout=1.0, options=None):
+    sock = opened(kind, address, timeout, options or {})
+    begun = time.monotonic()
+    try:
+        if kind == "udp":
+            sock.sendto(b"x\n", (address, port))
+            answer, peer = sock.recvfrom(2048)
+        elif kind == "tfo":
+            sock.sendto(b"x\n", 0x20000000, (address, port))  # MSG_FASTOPEN
+            answer, peer = sock.recv(2048), sock.getpeername()
+        else:
+            sock.connect((address, port))
+            sock.send(b"x\n")
+            answer = sock.recv(2048)
+            peer = sock.getpeername()
+        outcome = "ok" if answer else "closed"
+        text = answer.decode().strip() + f" peername={peer[0]}:{peer[1]}" if answer else ""
+    except OSError as error:
+        outcome, text = outcome_of(error), ""
+    took = (time.monotonic() - begun) * 1000
+    sock.close()
+    return outcome, took, text
+
+
+def ask(kind, address, port, *pairs):
+    options = dict(pair.split("=") for pair in pairs)
+    outcome, took, text = ask_once(kind, address, int(port), float(options.get("timeout", 1)), options)
+    print(f"{outcome} {took:.1f} {text}".strip())
+
+
+def many(kind, address, port, count):
+    tally = {}
+    for _ in range(int(count)):
+        outcome, _, text = ask_once(kind, address, int(port))
+        key = text.split()[0] if outcome == "ok" else outcome
+        tally[key] = tally.get(key, 0) + 1
+    for key in sorted(tally):
+        print(key, tally[key])
+
+
+def hold(seconds, kind, address, port):
+    sock = opened(kind, address, 2.0, {})
+    end, rounds, ended = time.monotonic() + float(seconds), 0, "kept"
+    try:
+        sock.connect((address, int(port)))
+        print("connected", flush=True)
+        while time.monotonic() < end:
+            sock.send(b"x\n")
+            if not sock.recv(2048):
+                ended = "closed"
+                break
+            rounds += 1
+            time.sleep(0.02)
+    except OSError as error:
+        ended = outcome_of(error)
+    print(ended, rounds, flush=True)
+
+
+def pass_listener(spec, *command):
+    sock = listener(spec)
+    os.dup2(sock.fileno(), 3, inheritable=True)
+    os.execvp(command[0], command)
+
+
+# ---- Odd packets ----------------------------------------------------------------------------------
+
+
+def checksum(data):
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def ipv4(source, target, protocol, payload, options=b""):
+    head = struct.pack("!BBHHHBBH4s4s", 0x45 + len(options) // 4, 0, 20 + len(options) + len(payload), 7, 0, 64, protocol, 0,
+                       socket.inet_aton(source), socket.inet_aton(target)) + options
+    return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + payload
+
+
+def ipv6(source, target, next_header, payload):
+    return struct.pack("!IHBB", 0x60000000, len(payload), next_header, 64) + socket.inet_pton(
+        socket.AF_INET6, source) + socket.inet_pton(socket.AF_INET6, target) + payload
+
+
+def udp_datagram(port, text=b"x\n"):
+    return struct.pack("!HHHH", 5353, int(port), 8 + len(text), 0) + text
+
+
+RAW = {
+    # Record route: an IP option that every host accepts (RFC 791).
+    "options": lambda s, t, p: ipv4(s, t, 17, udp_datagram(p), bytes([7, 7, 4, 0, 0, 0, 0, 0])),
+    "sctp": lambda s, t, p: ipv4(s, t, 132, b"\0" * 16),
+    "truncated": lambda s, t, p: ipv4(s, t, 17, b"\x14\xe9\x1f"),
+    "short-tcp": lambda s, t, p: ipv4(s, t, 6, struct.pack("!HHI", 5353, int(p), 1)),
+    # Destination options with one PadN of 4 bytes (RFC 8200 section 4.6).
+    "extension": lambda s, t, p: ipv6(s, t, 60, bytes([17, 0, 1, 4, 0, 0, 0, 0]) + udp6(s, t, p)),
+}
+
+
+def udp6(source, target, port):
+    body = struct.pack("!HHHH", 5353, int(port), 10, 0) + b"x\n"
+    pseudo = socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(socket.AF_INET6, target)
+    total = checksum(pseudo + struct.pack("!II", len(body), 17) + body)
+    return body[:6] + struct.pack("!H", total or 0xFFFF) + body[8:]
+
+
+def ping(target):
+    """Exit 0 where an echo comes back within a second."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    sock.settimeout(1)
+    head = struct.pack("!BBHHH", 8, 0, 0, os.getpid() & 0xFFFF, 1)
+    sock.sendto(head[:2] + struct.pack("!H", checksum(head)) + head[4:], (target, 0))
+    try:
+        while sock.recv(2048)[20] != 0:
+            pass
+    except OSError:
+        sys.exit(1)
+
+
+def link_address(interface):
+    with open(f"/sys/class/net/{interface}/address") as file:
+        return bytes.fromhex(file.read().strip().replace(":", ""))
+
+
+def raw(name, source, target, port, mac):
+    """AF_PACKET: no hook of the sender sees it, so that the receiver's are tried."""
+    packet = RAW[name](source, target, port)
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM)
+    protocol = 0x86DD if ":" in source else 0x0800
+    sock.sendto(packet, ("eth0", protocol, 0, 0, bytes.fromhex(mac.replace(":", ""))))
+
+
+COMMANDS = {"ask": ask, "many": many, "hold": hold, "pass": pass_listener, "raw": raw, "ping": ping,
+            "serve": lambda name, *specs: serve(name, specs)}
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
+        sys.exit(__doc__)
+    COMMANDS[sys.argv[1]](*sys.argv[2:])
