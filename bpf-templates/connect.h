@@ -57,9 +57,14 @@ static __always_inline __u32 hash_step(__u32 hash, __u32 word)
 }
 
 struct pick {
-	struct mesh_address backend;
-	__u32 set;
+	/* asked */
+	struct mesh_address service;
+	__u32 src, block, endpoint, dst, protocol, port;
+	bool v6;
+	/* answered */
 	bool found;
+	__u32 set;
+	struct mesh_address backend;
 };
 
 struct rendezvous {
@@ -97,59 +102,87 @@ static __always_inline const volatile struct plan_split *split_of(const volatile
 	return at < PLAN_SPLITS ? &plan_splits[at] : NULL;
 }
 
-/* Draws a share of the arm among those that have backends; an empty one gives its share away. */
-static __always_inline struct mesh_set *pick_share(const volatile struct plan_arm *arm, bool v6, __u32 random,
-						   __u32 *ret_set)
+struct draw {
+	__u64 left, total;
+	__u32 first, set;
+	bool v6, found, sums;
+};
+
+/* The weight of share I of an arm, 0 where its set has no backend; -1: no such share. */
+static __always_inline __s64 share_weight(struct draw *draw, __u32 i, __u32 *ret_set)
 {
-	__u64 total = 0;
-	for (int i = 0; i < MESH_SPLITS && i < arm->count; i++) {
-		__u32 at = same_register(arm->first + i);
-		if (at >= PLAN_SPLITS)
-			break;
-		struct mesh_set *set = set_of(plan_splits[at].set, v6);
-		if (set && set->count)
-			total += plan_splits[at].weight;
-		else
-			stat_add(MESH_STAT_EMPTY_SUBSET);
-	}
-	if (!total)
-		return NULL;
-	/* Scaled, not modulo: every share is exact to 2^-32. */
-	__u64 left = ((__u64)random * total) >> 32;
-	for (int i = 0; i < MESH_SPLITS && i < arm->count; i++) {
-		__u32 at = same_register(arm->first + i);
-		if (at >= PLAN_SPLITS)
-			break;
-		struct mesh_set *set = set_of(plan_splits[at].set, v6);
-		if (!set || !set->count)
-			continue;
-		__u64 weight = plan_splits[at].weight;
-		if (left < weight) {
-			*ret_set = plan_splits[at].set;
-			return set;
-		}
-		left -= weight;
-	}
-	return NULL;
+	__u32 at = same_register(draw->first + i);
+	if (at >= PLAN_SPLITS)
+		return -1;
+	*ret_set = plan_splits[at].set;
+	__u32 weight = plan_splits[at].weight;
+	struct mesh_set *set = set_of(*ret_set, draw->v6);
+	if (set && set->count)
+		return weight;
+	if (weight && draw->sums)
+		stat_add(MESH_STAT_EMPTY_SUBSET);
+	return 0;
 }
 
-static __always_inline struct pick pick_backend(const struct party *src, const struct mesh_address *service, __u32 dst,
-						__u32 protocol, __u32 port, bool v6)
+static long draw_sum(__u32 i, struct draw *draw)
 {
-	struct pick pick = {};
-	__u32 number = route_arm(src->src, src->block, dst, protocol, port);
+	__u32 set;
+	__s64 weight = share_weight(draw, i, &set);
+	if (weight > 0)
+		draw->total += weight;
+	return weight < 0;
+}
+
+/* Ends at the share in which LEFT lies; at the last one where a set was emptied meanwhile. */
+static long draw_step(__u32 i, struct draw *draw)
+{
+	__u32 set;
+	__s64 weight = share_weight(draw, i, &set);
+	if (weight <= 0)
+		return weight < 0;
+	draw->set = set;
+	draw->found = true;
+	if (draw->left < (__u64)weight)
+		return 1;
+	draw->left -= weight;
+	return 0;
+}
+
+/* Draws a share among those that have backends: an empty one gives its share away. */
+static __always_inline struct draw draw_share(const volatile struct plan_arm *arm, bool v6, __u32 random)
+{
+	struct draw draw = {.first = arm->first, .v6 = v6, .sums = true};
+	__u32 count = arm->count;
+	bpf_loop(count, draw_sum, &draw, 0);
+	/* Scaled, not modulo: every share is exact to 2^-32. */
+	draw.left = ((__u64)random * draw.total) >> 32;
+	draw.sums = false;
+	bpf_loop(count, draw_step, &draw, 0);
+	return draw;
+}
+
+/* A backend for one connection, by its route. Global: the verifier looks at it once. */
+__noinline int pick_backend(struct pick *pick)
+{
+	if (!pick)
+		return 0;
+	__u32 number = route_arm(pick->src, pick->block, pick->dst, pick->protocol, pick->port);
 	if (number >= PLAN_ARMS)
-		return pick;
+		return 0;
 	const volatile struct plan_arm *arm = &plan_arms[number];
 	__u32 random = bpf_get_prandom_u32();
 	if (arm->sticky)
-		random = hash_step(hash_step(hash_step(src->endpoint, dst), service->part[3]), port);
-	struct mesh_set *set = pick_share(arm, v6, random, &pick.set);
+		random = hash_step(hash_step(hash_step(pick->endpoint, pick->dst), pick->service.part[3]), pick->port);
+	struct draw draw = draw_share(arm, pick->v6, random);
+	struct mesh_set *set = draw.found ? set_of(draw.set, pick->v6) : NULL;
 	if (!set)
-		return pick;
+		return 0;
+	pick->set = draw.set;
 	/* One 8-byte value, written as one: first and count belong together. */
 	__u64 both = *(volatile __u64 *)set;
 	__u32 first = (__u32)both, count = both >> 32;
+	if (!count)
+		return 0;
 	__u32 at = first + (((__u64)bpf_get_prandom_u32() * count) >> 32);
 	if (arm->sticky) {
 		struct rendezvous search = {.first = first, .count = count, .seed = random, .best_at = first};
@@ -158,41 +191,10 @@ static __always_inline struct pick pick_backend(const struct party *src, const s
 	}
 	struct mesh_backend *backend = bpf_map_lookup_elem(&backends, &at);
 	if (backend) {
-		__builtin_memcpy(&pick.backend, backend->address, 16);
-		pick.found = true;
+		__builtin_memcpy(&pick->backend, backend->address, 16);
+		pick->found = true;
 	}
-	return pick;
-}
-
-/* Remembers UDP translation both ways: the next datagram goes the same way, the reply comes back
- * under the service's address. */
-static __always_inline void nat_remember(__u64 socket, const struct mesh_control *settings,
-					 const struct mesh_address *service, __u32 service_port,
-					 const struct mesh_address *backend, __u32 port)
-{
-	struct mesh_nat_key key = {.socket = socket, .port = service_port};
-	struct mesh_nat value = {.port = port, .generation = config.generation, .epoch = settings->epoch};
-	__builtin_memcpy(key.address, service, 16);
-	__builtin_memcpy(value.address, backend, 16);
-	bpf_map_update_elem(&nat, &key, &value, BPF_ANY);
-	struct mesh_nat_key back = {.socket = socket, .port = port, .reverse = 1};
-	struct mesh_nat original = {.port = service_port, .generation = config.generation, .epoch = settings->epoch};
-	__builtin_memcpy(back.address, backend, 16);
-	__builtin_memcpy(original.address, service, 16);
-	bpf_map_update_elem(&nat, &back, &original, BPF_ANY);
-}
-
-static __always_inline bool nat_recall(__u64 socket, const struct mesh_control *settings,
-				       const struct mesh_address *service, __u32 service_port, struct pick *pick)
-{
-	struct mesh_nat_key key = {.socket = socket, .port = service_port};
-	__builtin_memcpy(key.address, service, 16);
-	struct mesh_nat *nat_value = bpf_map_lookup_elem(&nat, &key);
-	if (!nat_value || nat_value->generation != config.generation || nat_value->epoch != settings->epoch)
-		return false;
-	__builtin_memcpy(&pick->backend, nat_value->address, 16);
-	pick->found = true;
-	return true;
+	return 0;
 }
 
 static __always_inline bool caller_is_self(const struct mesh_netns *caller, const struct party *dst)
@@ -232,20 +234,59 @@ struct opening {
 	bool moved;    /* flow.dst is a backend now */
 };
 
+/* Remembers UDP translation both ways: the next datagram goes the same way, the reply comes back
+ * under the service's address. Not inlined, for the stack's sake. */
+static __noinline void nat_remember(const struct opening *opening, const struct mesh_control *settings)
+{
+	const struct flow *flow = &opening->flow;
+	struct mesh_nat_key key = {.socket = opening->socket, .port = flow->service_port};
+	struct mesh_nat value = {.port = flow->dst_port, .generation = config.generation, .epoch = settings->epoch};
+	__builtin_memcpy(key.address, &flow->service, 16);
+	__builtin_memcpy(value.address, &flow->dst, 16);
+	bpf_map_update_elem(&nat, &key, &value, BPF_ANY);
+	key.port = flow->dst_port;
+	key.reverse = 1;
+	value.port = flow->service_port;
+	__builtin_memcpy(key.address, &flow->dst, 16);
+	__builtin_memcpy(value.address, &flow->service, 16);
+	bpf_map_update_elem(&nat, &key, &value, BPF_ANY);
+}
+
+static __noinline bool nat_recall(const struct opening *opening, const struct mesh_control *settings,
+				  struct mesh_address *ret_backend)
+{
+	struct mesh_nat_key key = {.socket = opening->socket, .port = opening->flow.service_port};
+	__builtin_memcpy(key.address, &opening->flow.service, 16);
+	struct mesh_nat *known = bpf_map_lookup_elem(&nat, &key);
+	if (!known || known->generation != config.generation || known->epoch != settings->epoch)
+		return false;
+	__builtin_memcpy(ret_backend, known->address, 16);
+	return true;
+}
+
 static __always_inline bool pick_for(struct opening *opening, const struct party *src, __u32 dst,
 				     const struct mesh_control *settings, bool v6)
 {
 	struct flow *flow = &opening->flow;
-	struct pick pick = {};
-	if (!opening->socket || !nat_recall(opening->socket, settings, &flow->service, flow->service_port, &pick))
-		pick = pick_backend(src, &flow->service, dst, flow->protocol, flow->dst_port, v6);
+	struct pick pick = {.service = flow->service,
+			    .src = src->src,
+			    .block = src->block,
+			    .endpoint = src->endpoint,
+			    .dst = dst,
+			    .protocol = flow->protocol,
+			    .port = flow->dst_port,
+			    .v6 = v6};
+	if (opening->socket && nat_recall(opening, settings, &pick.backend))
+		pick.found = true;
+	else
+		pick_backend(&pick);
 	if (!pick.found)
 		return false;
 	flow->dst = pick.backend;
 	flow->subset = pick.set;
 	opening->moved = true;
 	if (opening->socket)
-		nat_remember(opening->socket, settings, &flow->service, flow->service_port, &flow->dst, flow->dst_port);
+		nat_remember(opening, settings);
 	return true;
 }
 

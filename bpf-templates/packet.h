@@ -46,8 +46,9 @@ static __always_inline enum parsed parse_transport(struct __sk_buff *skb, __u32 
 	return PARSED;
 }
 
-/* RFC 791 and RFC 8200. Addresses are set even where the rest is refused. */
-static __always_inline enum parsed parse_packet(struct __sk_buff *skb, struct packet *packet)
+/* RFC 791 and RFC 8200. Addresses are set even where the rest is refused. Not inlined: its buffers
+ * need not lie on the stack of what follows. */
+static __noinline enum parsed parse_packet(struct __sk_buff *skb, struct packet *packet)
 {
 	__u8 head[40];
 	if (bpf_skb_load_bytes(skb, 0, head, 20))
@@ -87,17 +88,16 @@ static __always_inline enum parsed parse_packet(struct __sk_buff *skb, struct pa
 	}
 }
 
-/* Who opened this connection, seen where it arrives: the exact entry of a local socket first. */
-static __always_inline void party_of_caller(const struct mesh_address *remote, __u32 remote_port,
-					    const struct mesh_address *local, __u32 local_port, __u32 protocol,
-					    struct party *party)
+/* Who opened this connection, seen where it arrives: the exact entry of a local socket goes before
+ * what the address says. */
+static __always_inline void party_of_socket(const struct flow *flow, struct party *party)
 {
-	party_of_address(remote, party);
 	if (party->endpoint && !(party->flags & MESH_PEER_LOCAL))
 		return;
-	struct mesh_tuple tuple = {.local_port = remote_port, .remote_port = local_port, .protocol = protocol};
-	__builtin_memcpy(tuple.local, remote, 16);
-	__builtin_memcpy(tuple.remote, local, 16);
+	struct mesh_tuple tuple = {
+		.local_port = flow->src_port, .remote_port = flow->dst_port, .protocol = flow->protocol};
+	__builtin_memcpy(tuple.local, &flow->src, 16);
+	__builtin_memcpy(tuple.remote, &flow->dst, 16);
 	struct mesh_exact *known = bpf_map_lookup_elem(&exact, &tuple);
 	if (known) {
 		party->src = known->src;
@@ -126,23 +126,18 @@ struct question {
 static __noinline bool judge(const struct mesh_control *settings, const struct question *question)
 {
 	struct party src = {}, dst = {};
-	struct flow flow = {.protocol = question->protocol};
-	if (question->inbound) {
-		party_of_caller(&question->remote, question->remote_port, &question->local, question->local_port,
-				question->protocol, &src);
-		party_of_address(&question->local, &dst);
-		flow.src = question->remote;
-		flow.dst = question->local;
-		flow.src_port = question->remote_port;
-		flow.dst_port = question->local_port;
-	} else {
-		party_of_address(&question->local, &src);
-		party_of_address(&question->remote, &dst);
-		flow.src = question->local;
-		flow.dst = question->remote;
-		flow.src_port = question->local_port;
-		flow.dst_port = question->remote_port;
-	}
+	bool inbound = question->inbound;
+	struct flow flow = {
+		.protocol = question->protocol,
+		.src = inbound ? question->remote : question->local,
+		.dst = inbound ? question->local : question->remote,
+		.src_port = inbound ? question->remote_port : question->local_port,
+		.dst_port = inbound ? question->local_port : question->remote_port,
+	};
+	party_of_address(&flow.src, &src);
+	if (inbound)
+		party_of_socket(&flow, &src);
+	party_of_address(&flow.dst, &dst);
 	if (src.endpoint && src.endpoint == dst.endpoint)
 		return true;
 	struct verdict verdict = decide(src.src, src.block, dst.dst, question->protocol, flow.dst_port);

@@ -23,9 +23,18 @@ static __always_inline __u64 top_bit(__u64 word)
 	return word;
 }
 
+/* An index that is checked and used in one register: computed again behind the check, the verifier
+ * would not know it. */
+static __always_inline __u32 same_register(__u32 index)
+{
+	asm volatile("" : "+r"(index));
+	return index;
+}
+
 /* The outcome's index; PLAN_OUTCOMES where there is none. All searches have a fixed number of
- * steps and all indices are checked: a broken table closes, it does not fault. */
-static __always_inline __u32 plan_outcome_of(__u32 face, __u32 src, __u32 block, __u32 dst, __u32 key)
+ * steps and all indices are checked: a broken table closes, it does not fault. Global, so that the
+ * verifier looks at it once and not on every way to it (Linux 5.6). */
+__noinline __u32 plan_outcome_of(__u32 face, __u32 src, __u32 block, __u32 dst, __u32 key)
 {
 	__u32 row = face * PLAN_CLASSES + dst;
 	if (dst >= PLAN_CLASSES || row >= PLAN_DSTS || src >= PLAN_CLASSES)
@@ -192,26 +201,30 @@ static __always_inline void party_of_endpoint(__u32 endpoint, struct party *part
 		stat_add(MESH_STAT_UNKNOWN_CLASS);
 }
 
-/* Who has this address: a workload, else world or an external by its block. */
-static __always_inline void party_of_address(const struct mesh_address *address, struct party *party)
+/* Who has this address: a workload, else world or an external by its block. Global, so that the
+ * verifier looks at it once; only scalars come back from one, so 0 always does. */
+__noinline int party_of_address(const struct mesh_address *address, struct party *party)
 {
+	if (!address || !party)
+		return 0;
 	struct mesh_peer *peer = peer_of(address);
 	if (peer) {
 		party->flags = peer->flags;
 		if (peer->flags & MESH_PEER_QUARANTINED) {
 			stat_add(MESH_STAT_QUARANTINED);
 			party->endpoint = peer->endpoint;
-			return;
+			return 0;
 		}
 		party_of_endpoint(peer->endpoint, party);
-		return;
+		return 0;
 	}
 	__u32 block = block_of(address);
 	if (block >= PLAN_BLOCKS)
-		return;
+		return 0;
 	party->src = MESH_CLASS_WORLD;
 	party->dst = plan_block_dst[block];
 	party->block = block;
+	return 0;
 }
 
 #endif

@@ -48,7 +48,7 @@ static const struct accept_map accept_maps[] = {
 	{"orders", BPF_MAP_TYPE_RINGBUF, 0, 0, 0, false},
 	{"classes", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct mesh_class), BPF_F_MMAPABLE, true},
 	{"vips", BPF_MAP_TYPE_HASH, sizeof(struct mesh_vip_key), sizeof(struct mesh_vip), BPF_F_NO_PREALLOC, true},
-	{"sets", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct mesh_set), 0, true},
+	{"sets", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct mesh_set), BPF_F_MMAPABLE, true},
 	{"backends", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct mesh_backend), 0, true},
 	{"hits", BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct mesh_hits), 0, true},
 	{"vectors", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct mesh_vector), BPF_F_MMAPABLE, true},

@@ -31,7 +31,7 @@ node_build() {
 		{ tail -40 "$build.log" >&2; echo "the build failed: $build.log" >&2; exit 2; }
 }
 
-node_begin() {
+node_names() { # where the node NAME lies, or lay
 	NODE_NAME=$1
 	NODE_CGROUP_ROOT=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/self/mounts)
 	[ -n "$NODE_CGROUP_ROOT" ] || { echo "no cgroup2 is mounted here" >&2; exit 2; }
@@ -40,6 +40,10 @@ node_begin() {
 	NODE_PIDS=()
 	NODE_WORKLOADS=()
 	MESHD_PID=
+}
+
+node_begin() {
+	node_names "$1"
 	node_end_quietly
 	mkdir -p "$NODE/bpffs" "$NODE/state" "$NODE/log" "$NODE_CGROUP" &&
 		mount -t bpf bpf "$NODE/bpffs" || { echo "no bpffs can be mounted" >&2; exit 2; }

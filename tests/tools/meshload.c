@@ -2,10 +2,11 @@
  * tests and the benchmark.
  *
  *   meshload [--seconds S] [--count N] [--threads T] [--rate PER_S] [--request TEXT] [--udp]
- *            [--keep] ADDRESS:PORT...
+ *            [--last] [--expect OUTCOME] [--keep] ADDRESS:PORT...
  *
  * Each thread takes the addresses in turn: connect (1 s at most), with --request send TEXT and wait for
- * an answer, close by RST (no TIME_WAIT). --keep holds one connection for each address, sends TEXT every
+ * an answer, close by RST (no TIME_WAIT). Answers are told apart by their first byte; with --last they
+ * are read to their end, and told apart by the last. --expect: exit 1 if any ended otherwise. --keep holds one connection for each address, sends TEXT every
  * 20 ms and tells when and how it ended. One JSON object to stdout. Nothing is retried. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -37,7 +38,7 @@ struct target {
 struct tally {
 	uint64_t outcomes[OUTCOMES];
 	uint64_t latencies[BUCKETS]; /* of connects, ok or not, by 16 * log2(ns) */
-	uint64_t answers[128];       /* by the first byte of the answer */
+	uint64_t answers[128];       /* by a byte of the answer */
 	int last_errno;
 };
 static struct load {
@@ -46,7 +47,8 @@ static struct load {
 	double seconds;
 	uint64_t count, rate;
 	const char *request;
-	bool udp, keep;
+	bool udp, keep, last;
+	const char *expect;
 } load = {.threads = 1, .seconds = 1};
 static struct tally tallies[MOST_THREADS][MOST_TARGETS];
 static volatile sig_atomic_t stopped;
@@ -119,7 +121,7 @@ static int open_one(const struct target *target, int *ret_fd)
 	return errno == EINPROGRESS ? wait_for(fd, POLLOUT) : errno;
 }
 
-static int ask(int fd, char *ret_first)
+static int ask(int fd, char *ret_mark)
 {
 	char answer[4096];
 	size_t len = strlen(load.request);
@@ -130,10 +132,19 @@ static int ask(int fd, char *ret_first)
 		return r;
 	ssize_t got = recv(fd, answer, sizeof(answer), 0);
 	if (got > 0)
-		*ret_first = answer[0] & 127;
-	return got > 0 ? 0 : got < 0 ? errno : -1;
+		*ret_mark = answer[load.last ? got - 1 : 0] & 127;
+	if (got <= 0)
+		return got < 0 ? errno : -1;
+	while (load.last && got > 0) {
+		r = wait_for(fd, POLLIN);
+		if (r)
+			return r;
+		got = recv(fd, answer, sizeof(answer), 0);
+		if (got > 0)
+			*ret_mark = answer[got - 1] & 127;
+	}
+	return got < 0 ? errno : 0;
 }
-
 
 static void *run_thread(void *context)
 {
@@ -142,20 +153,20 @@ static void *run_thread(void *context)
 	uint64_t share = load.count ? (load.count + load.threads - 1) / load.threads : UINT64_MAX;
 	while (!stopped && done < share && (load.count || now_ns() < end)) {
 		int at = done % load.target_count, fd;
-		char first = 0;
+		char mark = 0;
 		struct tally *tally = &mine[at];
 		uint64_t began = now_ns();
 		int error = open_one(&load.targets[at], &fd);
 		tally->latencies[bucket_of(now_ns() - began)]++;
 		if (!error && load.request)
-			error = ask(fd, &first);
+			error = ask(fd, &mark);
 		if (fd >= 0)
 			close(fd);
 		tally->outcomes[error < 0 ? CLOSED : outcome_of(error)]++;
 		if (error)
 			tally->last_errno = error;
 		else if (load.request)
-			tally->answers[(int)first]++;
+			tally->answers[(int)mark]++;
 		done++;
 		if (load.rate) {
 			uint64_t due = start + done * load.threads * 1000000000ull / load.rate, now = now_ns();
@@ -214,7 +225,8 @@ static void add(struct tally *sum, const struct tally *one)
 		sum->last_errno = one->last_errno;
 }
 
-static void run_load(void)
+/* Whether every connection ended as --expect says. */
+static bool run_load(void)
 {
 	pthread_t threads[MOST_THREADS];
 	static struct tally all;
@@ -238,18 +250,20 @@ static void run_load(void)
 	json_object_set_new(result, "targets", targets);
 	json_dumpf(result, stdout, JSON_COMPACT);
 	putchar('\n');
+	bool as_expected = !load.expect || json_equal(json_object_get(result, load.expect), json_object_get(result, "connections"));
 	json_decref(result);
+	return as_expected;
 }
 
 /* One connection until it ends, or the time is up. */
 static void run_keep(void)
 {
 	int fd, rounds = 0;
-	char first;
+	char mark;
 	int error = open_one(&load.targets[0], &fd);
 	uint64_t start = now_ns(), end = start + (uint64_t)(load.seconds * 1e9);
 	while (!error && !stopped && now_ns() < end) {
-		error = ask(fd, &first);
+		error = ask(fd, &mark);
 		rounds += !error;
 		if (!error)
 			usleep(20000);
@@ -323,6 +337,10 @@ int main(int argc, char **argv)
 			load.udp = true;
 		else if (strcmp(argv[i], "--keep") == 0)
 			load.keep = true;
+		else if (strcmp(argv[i], "--last") == 0)
+			load.last = true;
+		else if (strcmp(argv[i], "--expect") == 0 && more)
+			load.expect = argv[++i];
 		else if (load.target_count < MOST_TARGETS && read_target(argv[i], &load.targets[load.target_count]))
 			load.target_count++;
 		else
@@ -332,9 +350,8 @@ int main(int argc, char **argv)
 		return fputs("usage: meshload [--seconds S] [--threads T] [--request TEXT] ADDRESS:PORT...\n", stderr), 2;
 	signal(SIGTERM, on_stop);
 	signal(SIGINT, on_stop);
-	if (load.keep)
-		run_keep();
-	else
-		run_load();
+	if (!load.keep)
+		return run_load() ? 0 : 1;
+	run_keep();
 	return 0;
 }
