@@ -26,6 +26,7 @@ OUTCOMES = {
     errno.ECONNREFUSED: "refused",
     errno.EPERM: "eperm",
     errno.ECONNRESET: "reset",
+    errno.ECONNABORTED: "reset",  # the end that was destroyed; its peer gets the RST
     errno.EPIPE: "reset",
     errno.ENETUNREACH: "unreachable",
     errno.EHOSTUNREACH: "unreachable",
