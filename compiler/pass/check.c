@@ -142,7 +142,7 @@ static void check_cidr(struct checker *checker, const struct ast_item *item)
 		if (!read_address(checker, text, true, &range))
 			continue;
 		for (size_t i = 0; i < all.len && !inside; i++)
-			inside = range.lo >= all.at[i].lo && range.hi <= all.at[i].hi;
+			inside = range.is_v6 == all.at[i].is_v6 && range.lo >= all.at[i].lo && range.hi <= all.at[i].hi;
 		if (!inside)
 			diag_add(checker->diags, DIAG_OUTSIDE, text->span, "'%s' does not lie inside: there is nothing to take away",
 				 text->text);

@@ -158,3 +158,15 @@ struct mesh_vector engine_request(const struct request *request)
 		.protocol = request->udp ? IPPROTO_UDP : IPPROTO_TCP,
 	};
 }
+
+struct decision engine_decision(const struct run *run, const struct request *request, const struct mesh_answer *answer)
+{
+	const struct policy *policy = run->policy;
+	struct decision decision = {.allow = answer->verdict, .rule = answer->rule, .arm = UINT32_MAX};
+	decision.by_default = answer->rule >= policy->rules.len;
+	decision.default_audit = decision.by_default && policy->defaults.at[request->dst] == VERDICT_AUDIT;
+	decision.audits = diagram_audit_set(run->diagram, answer->audit, &decision.audit_count);
+	if (policy->classes.at[request->dst].kind == CLASS_SERVICE && answer->arm < policy->arms.len)
+		decision.arm = answer->arm;
+	return decision;
+}

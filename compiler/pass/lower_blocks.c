@@ -29,18 +29,35 @@ static size_t merge(struct address_range *ranges, size_t len)
 	return out;
 }
 
+struct ranges {
+	struct address_range *at;
+	size_t len, cap;
+};
+
+/* What TEXTS name. IPv4 has its place among the IPv6 addresses, but no IPv6 prefix means it: ::/0 is
+ * cut in two around it. */
+static struct ranges read_ranges(struct lowerer *lowerer, const struct ast_text *texts)
+{
+	const unsigned __int128 v4_first = (unsigned __int128)0xffff << 32, v4_last = v4_first | 0xffffffff;
+	struct ranges ranges = {0};
+	struct address_range range;
+	for (const struct ast_text *text = texts; text; text = text->next) {
+		address_read(text->text, &range);
+		if (range.is_v6 && range.lo < v4_first && range.hi > v4_last) {
+			struct address_range below = range;
+			below.hi = v4_first - 1;
+			range.lo = v4_last + 1;
+			vec_push(lowerer->arena, &ranges, below);
+		}
+		vec_push(lowerer->arena, &ranges, range);
+	}
+	return ranges;
+}
+
 static void add_item(struct lowerer *lowerer, struct atom *atom, const struct ast_item *item)
 {
-	VEC(struct address_range) in = {0}, out = {0};
+	struct ranges in = read_ranges(lowerer, item->texts), out = read_ranges(lowerer, item->except);
 	struct address_range range;
-	for (const struct ast_text *text = item->texts; text; text = text->next) {
-		address_read(text->text, &range);
-		vec_push(lowerer->arena, &in, range);
-	}
-	for (const struct ast_text *text = item->except; text; text = text->next) {
-		address_read(text->text, &range);
-		vec_push(lowerer->arena, &out, range);
-	}
 	in.len = merge(in.at, in.len);
 	out.len = merge(out.at, out.len);
 	for (size_t i = 0, k = 0; i < in.len; i++) {

@@ -116,7 +116,7 @@ struct targeting {
 	const struct ast_range *ports; /* NULL: not said */
 	bool declared;		       /* allow, or a condition on requests: only what is declared */
 	struct targets *out;
-	struct numbers by_protocol[4]; /* services, by 1 tcp | 2 udp */
+	struct numbers services;
 };
 
 static int range_compare(const void *left, const void *right)
@@ -149,32 +149,12 @@ static struct range_set said_ports(struct targeting *targeting)
 	return merge_ranges(ranges.at, ranges.len);
 }
 
-static void add_target(struct targeting *targeting, struct range_set classes, bool declared, unsigned protocols)
+/* Of both protocols: where only what is declared is meant, that says which. */
+static void add_target(struct targeting *targeting, struct range_set classes, bool declared)
 {
 	vec_push(targeting->lowerer->arena, targeting->out,
-		 (struct policy_target){.classes = classes, .declared = declared, .tcp = protocols & 1, .udp = protocols & 2,
+		 (struct policy_target){.classes = classes, .declared = declared, .tcp = true, .udp = true,
 					.ports = said_ports(targeting)});
-}
-
-static bool said(const struct ast_range *ports, uint32_t lo, uint32_t hi)
-{
-	for (; ports; ports = ports->next)
-		if (ports->lo <= hi && ports->hi >= lo)
-			return true;
-	return false;
-}
-
-/* The protocols that a service declares on the said ports; both where it declares none of them. */
-static unsigned protocols_of(struct targeting *targeting, const struct ast_decl *decl)
-{
-	unsigned protocols = 0;
-	for (const struct ast_item *item = decl->items; item && targeting->ports; item = item->next) {
-		uint32_t lo = item->kind != ITEM_PORT ? 0 : item->target >= 0 ? item->target : item->ports->lo;
-		uint32_t hi = item->kind != ITEM_PORT ? 0 : item->target >= 0 ? item->target : item->ports->hi;
-		if (item->kind == ITEM_PORT && said(targeting->ports, lo, hi))
-			protocols |= strcmp(item->protocol, "udp") == 0 ? 2 : 1;
-	}
-	return protocols ? protocols : 3;
 }
 
 /* Port by port: where externals share addresses, each brings its own ports alone. */
@@ -205,7 +185,7 @@ static void add_external(struct targeting *targeting, const struct ast_decl *dec
 	if (!classes.count)
 		return;
 	if (!targeting->declared) {
-		add_target(targeting, classes, false, 3);
+		add_target(targeting, classes, false);
 		return;
 	}
 	add_external_ports(targeting, classes, decl, false);
@@ -217,7 +197,7 @@ static void add_leaf(struct targeting *targeting, struct ast_decl *decl)
 	size_t count = 0;
 	struct ast_decl **leaves;
 	if (decl->kind == DECL_SERVICE) {
-		vec_push(targeting->lowerer->arena, &targeting->by_protocol[protocols_of(targeting, decl)], decl->number);
+		vec_push(targeting->lowerer->arena, &targeting->services, decl->number);
 	} else if (decl->kind == DECL_EXTERNAL) {
 		add_external(targeting, decl);
 	} else if (decl->kind == DECL_GROUP) {
@@ -232,16 +212,16 @@ static void add_any(struct targeting *targeting)
 	struct lowerer *lowerer = targeting->lowerer;
 	struct numbers services = {0};
 	if (!targeting->declared) {
-		add_target(targeting, lower_span(lowerer->arena, 0, lowerer->policy->classes.len - 1), false, 3);
+		add_target(targeting, lower_span(lowerer->arena, 0, lowerer->policy->classes.len - 1), false);
 		return;
 	}
 	for (size_t i = 0; i < lowerer->services.len; i++)
 		vec_push(lowerer->arena, &services, lowerer->services.at[i]->number);
 	if (services.len)
-		add_target(targeting, lower_set(lowerer->arena, &services), true, 3);
+		add_target(targeting, lower_set(lowerer->arena, &services), true);
 	for (size_t i = 0; i < lowerer->externals.len; i++)
 		add_external(targeting, lowerer->externals.at[i]);
-	add_target(targeting, lower_span(lowerer->arena, CLASS_WORLD, CLASS_WORLD), false, 3);
+	add_target(targeting, lower_span(lowerer->arena, CLASS_WORLD, CLASS_WORLD), false);
 }
 
 /* Workloads of no service declare nothing: like the world, every port of theirs is meant. */
@@ -251,16 +231,16 @@ static void add_space(struct targeting *targeting, const char *name, bool l7)
 	struct space *space = table_get(&lowerer->spaces, name);
 	struct numbers services = {0};
 	if (!targeting->declared) {
-		add_target(targeting, lower_set(lowerer->arena, &space->targets), false, 3);
+		add_target(targeting, lower_set(lowerer->arena, &space->targets), false);
 		return;
 	}
 	for (size_t i = 0; i < space->targets.len; i++)
 		if (space->targets.at[i] != space->class)
 			vec_push(lowerer->arena, &services, space->targets.at[i]);
 	if (services.len)
-		add_target(targeting, lower_set(lowerer->arena, &services), true, 3);
+		add_target(targeting, lower_set(lowerer->arena, &services), true);
 	if (!l7)
-		add_target(targeting, lower_span(lowerer->arena, space->class, space->class), false, 3);
+		add_target(targeting, lower_span(lowerer->arena, space->class, space->class), false);
 }
 
 static void add_targets(struct targeting *targeting, const struct ast_ref *refs, bool l7)
@@ -274,12 +254,10 @@ static void add_targets(struct targeting *targeting, const struct ast_ref *refs,
 		else if (ref->kind == REF_ANY)
 			add_any(targeting);
 		else if (ref->kind == REF_WORLD)
-			add_target(targeting, lower_span(lowerer->arena, CLASS_WORLD, CLASS_WORLD), false, 3);
+			add_target(targeting, lower_span(lowerer->arena, CLASS_WORLD, CLASS_WORLD), false);
 	}
-	for (unsigned protocols = 1; protocols < 4; protocols++)
-		if (targeting->by_protocol[protocols].len)
-			add_target(targeting, lower_set(lowerer->arena, &targeting->by_protocol[protocols]), targeting->declared,
-				   protocols);
+	if (targeting->services.len)
+		add_target(targeting, lower_set(lowerer->arena, &targeting->services), targeting->declared);
 }
 
 static struct policy_targets lower_targets(struct lowerer *lowerer, const struct ast_decl *decl)
@@ -287,9 +265,9 @@ static struct policy_targets lower_targets(struct lowerer *lowerer, const struct
 	struct policy_targets targets = {0};
 	struct targets in = {0}, out = {0};
 	bool l7 = ast_uses_l7(decl->when), declared = l7 || (decl->kind == DECL_RULE && decl->effect == EFFECT_ALLOW);
-	struct targeting targeting = {lowerer, decl, decl->to->ports, declared, &in, {{0}}};
+	struct targeting targeting = {lowerer, decl, decl->to->ports, declared, &in, {0}};
 	add_targets(&targeting, decl->to->in, l7);
-	targeting = (struct targeting){lowerer, decl, NULL, false, &out, {{0}}};
+	targeting = (struct targeting){lowerer, decl, NULL, false, &out, {0}};
 	add_targets(&targeting, decl->to->out, l7);
 	for (size_t i = 0; i < in.len; i++)
 		vec_push(lowerer->arena, &targets.in, in.at[i]);

@@ -18,17 +18,11 @@ struct testing {
 /* What the kernel says, in the model's terms. -EIO: it did not answer. */
 static int kernel_decide(struct testing *testing, const struct request *request, struct decision *decision)
 {
-	const struct policy *policy = testing->run->policy;
 	struct mesh_vector vector = engine_request(request);
 	struct mesh_answer answer = {0};
 	if (engine_decide(testing->engine, &vector, &answer, 1))
 		return -EIO;
-	*decision = (struct decision){.allow = answer.verdict, .rule = answer.rule, .arm = UINT32_MAX};
-	decision->by_default = answer.rule >= policy->rules.len;
-	decision->default_audit = decision->by_default && policy->defaults.at[request->dst] == VERDICT_AUDIT;
-	decision->audits = diagram_audit_set(testing->run->diagram, answer.audit, &decision->audit_count);
-	if (policy->classes.at[request->dst].kind == CLASS_SERVICE && answer.arm < policy->arms.len)
-		decision->arm = answer.arm;
+	*decision = engine_decision(testing->run, request, &answer);
 	return 0;
 }
 
