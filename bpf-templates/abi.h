@@ -20,6 +20,7 @@ enum {
 	MESH_PORT_BOUNDS = 64, /* (protocol, port) intervals of one destination */
 	MESH_BACKENDS_STICKY = 1024, /* backends of one set that rendezvous hashing looks at */
 	MESH_UDP_REPLY_S = 60, /* language.md 14: a reply is part of its request */
+	MESH_SYN_GRACE_MS = 50, /* how long a SYN may be on its way inside a node when the node switches */
 };
 
 /* What the node does with verdicts. */
@@ -31,6 +32,10 @@ struct mesh_control {
 	__u32 mode;   /* enum mesh_mode */
 	__u32 epoch;  /* inventory epoch, never repeats while a socket can remember it */
 	__u32 record_rate; /* flow records a second and CPU */
+	/* Written before `active`: whose connections may still be on their way. */
+	__u64 switched_ns; /* CLOCK_MONOTONIC */
+	__u32 before;      /* the slot + 1 that was active */
+	__u32 before_generation;
 };
 
 /* .rodata object "config" of every policy program: written by meshd before it is loaded. */
@@ -270,7 +275,7 @@ struct mesh_answer {
 	__u16 pad2;
 };
 
-_Static_assert(sizeof(struct mesh_control) == 16, "abi");
+_Static_assert(sizeof(struct mesh_control) == 32, "abi");
 _Static_assert(sizeof(struct mesh_peer) == 8, "abi");
 _Static_assert(sizeof(struct mesh_netns) == 16, "abi");
 _Static_assert(sizeof(struct mesh_class) == 8, "abi");

@@ -47,7 +47,7 @@ enum { SK_DROP = 0, SK_PASS = 1 };
 enum { AF_INET = 2, AF_INET6 = 10 };
 enum { IPPROTO_ICMP = 1, IPPROTO_TCP = 6, IPPROTO_UDP = 17, IPPROTO_ICMPV6 = 58, IPPROTO_MPTCP = 262 };
 enum { ECONNREFUSED = 111, EPERM = 1 };
-enum { TCP_STATE_LISTEN = 10, TCP_STATE_CLOSE = 7 };
+enum { TCP_STATE_SYN_SENT = 2, TCP_STATE_CLOSE = 7, TCP_STATE_LISTEN = 10 };
 
 struct bpf_sock {
 	__u32 bound_dev_if, family, type, protocol, mark, priority;

@@ -290,9 +290,11 @@ static __always_inline bool pick_for(struct opening *opening, const struct party
 	return true;
 }
 
-static __noinline enum opened open_flow(struct opening *opening, const struct mesh_netns *caller,
-					const struct mesh_control *settings)
+/* Global: the verifier looks at it once. */
+__noinline int open_flow(struct opening *opening, const struct mesh_netns *caller, const struct mesh_control *settings)
 {
+	if (!opening || !caller || !settings)
+		return OPENED_REFUSE;
 	struct flow *flow = &opening->flow;
 	bool v6 = !address_is_v4(&flow->dst), nowhere = false;
 	struct party src = {}, dst = {};

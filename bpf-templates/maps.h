@@ -50,6 +50,19 @@ struct {
 	__uint(max_entries, 1 << 18);
 } orders SEC(".maps");
 
+/* Every generation's program for a hook, by slot. A policy calls another's only for a connection that
+ * was on its way when the node switched (packet.h). */
+#define JUMP(name)                                                                                                     \
+	struct {                                                                                                       \
+		__uint(type, BPF_MAP_TYPE_PROG_ARRAY);                                                                 \
+		__uint(max_entries, MESH_GENERATIONS);                                                                 \
+		__type(key, __u32);                                                                                    \
+		__type(value, __u32);                                                                                  \
+	} name SEC(".maps")
+
+JUMP(jump_lookup);
+JUMP(jump_ingress);
+
 static __always_inline void stat_add(__u32 stat)
 {
 	__u64 *count = bpf_map_lookup_elem(&stats, &stat);

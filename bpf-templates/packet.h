@@ -5,11 +5,18 @@
 
 #include "report.h"
 
+/* A packet, and what is asked about it. */
 struct packet {
 	struct mesh_address src, dst;
 	__u32 src_port, dst_port;
 	__u32 protocol;
-	bool opens; /* a TCP SYN without ACK */
+	bool opens;   /* a TCP SYN without ACK */
+	bool resets;  /* a TCP RST */
+	bool leaves;  /* this end sends it */
+	bool inbound; /* the other end asked for the connection */
+	bool again;   /* decided before, under another generation or inventory */
+	bool quiet;   /* an allow is counted and recorded elsewhere */
+	__u8 hook;    /* enum mesh_hook */
 };
 
 enum parsed { PARSED, PARSED_OTHER, PARSED_OPTIONS, PARSED_BROKEN };
@@ -35,6 +42,7 @@ static __always_inline enum parsed parse_transport(struct __sk_buff *skb, __u32 
 		if (bpf_skb_load_bytes(skb, offset, &ports, 14))
 			return PARSED_BROKEN;
 		packet->opens = (ports.rest[9] & 0x12) == 0x02;
+		packet->resets = ports.rest[9] & 0x04;
 	} else if (packet->protocol == IPPROTO_UDP) {
 		if (bpf_skb_load_bytes(skb, offset, &ports, 8))
 			return PARSED_BROKEN;
@@ -90,7 +98,7 @@ static __noinline enum parsed parse_packet(struct __sk_buff *skb, struct packet 
 
 /* Who opened this connection, seen where it arrives: the exact entry of a local socket goes before
  * what the address says. */
-static __always_inline void party_of_socket(const struct flow *flow, struct party *party)
+static __noinline void party_of_socket(const struct flow *flow, struct party *party)
 {
 	if (party->endpoint && !(party->flags & MESH_PEER_LOCAL))
 		return;
@@ -114,46 +122,64 @@ static __always_inline void flow_of(const struct party *src, const struct party 
 	flow->subset = 0xffff;
 }
 
-/* One decision about a packet or a socket, in the direction of its request. */
-struct question {
-	struct mesh_address local, remote;
-	__u32 local_port, remote_port, protocol;
-	bool inbound; /* the remote end asked */
-	bool again;   /* decided before, under another generation or inventory */
-	__u32 hook;
-};
+/* JUDGED_BEFORE: by the generation that was active before. */
+enum judged { JUDGED_DENY, JUDGED_PASS, JUDGED_BEFORE };
 
-static __noinline bool judge(const struct mesh_control *settings, const struct question *question)
+/* A connection of this node's own workload was decided where it was opened. If the node switched while
+ * its SYN was on its way, the generation that let it out judges it here, too: a connection attempt is
+ * never decided half by one and half by the other. Established, it is decided anew like any other. */
+static __always_inline bool left_before_switch(const struct mesh_control *settings, const struct packet *packet,
+					       const struct party *src)
 {
+	__u32 own = MESH_PEER_LOCAL | MESH_PEER_ENROLLED;
+	return packet->inbound && packet->opens && src->endpoint && (src->flags & own) == own &&
+	       settings->before && settings->before_generation != config.generation &&
+	       bpf_ktime_get_ns() - settings->switched_ns < MESH_SYN_GRACE_MS * 1000000ull;
+}
+
+/* One decision, in the direction of the request. Global: the verifier looks at it once. */
+__noinline int judge(const struct mesh_control *settings, const struct packet *packet)
+{
+	if (!settings || !packet)
+		return JUDGED_DENY;
 	struct party src = {}, dst = {};
-	bool inbound = question->inbound;
+	bool is_reply = packet->leaves == packet->inbound;
 	struct flow flow = {
-		.protocol = question->protocol,
-		.src = inbound ? question->remote : question->local,
-		.dst = inbound ? question->local : question->remote,
-		.src_port = inbound ? question->remote_port : question->local_port,
-		.dst_port = inbound ? question->local_port : question->remote_port,
+		.protocol = packet->protocol,
+		.src = is_reply ? packet->dst : packet->src,
+		.dst = is_reply ? packet->src : packet->dst,
+		.src_port = is_reply ? packet->dst_port : packet->src_port,
+		.dst_port = is_reply ? packet->src_port : packet->dst_port,
 	};
 	party_of_address(&flow.src, &src);
-	if (inbound)
+	if (packet->inbound)
 		party_of_socket(&flow, &src);
 	party_of_address(&flow.dst, &dst);
 	if (src.endpoint && src.endpoint == dst.endpoint)
-		return true;
-	struct verdict verdict = decide(src.src, src.block, dst.dst, question->protocol, flow.dst_port);
-	/* sk_lookup leaves allowed connections to the packet hook: each is counted once. */
-	if (verdict.allow && question->hook == MESH_HOOK_LOOKUP)
-		return true;
+		return JUDGED_PASS;
+	struct verdict verdict = decide(src.src, src.block, dst.dst, packet->protocol, flow.dst_port);
+	if (verdict.allow && packet->quiet)
+		return JUDGED_PASS;
+	bool pass = verdict.allow || settings->mode == MESH_OBSERVE;
+	if (!pass && left_before_switch(settings, packet, &src))
+		return JUDGED_BEFORE;
 	flow_of(&src, &dst, &flow);
-	count_decision(verdict.rule, question->again     ? SIDE_AGAIN
-				     : question->inbound ? SIDE_RECEIVER
-							 : SIDE_CALLER);
-	record_flow(settings, &flow, verdict, question->hook, question->again ? MESH_RECORD_AGAIN : 0);
-	return verdict.allow || settings->mode == MESH_OBSERVE;
+	count_decision(verdict.rule, packet->again ? SIDE_AGAIN : packet->inbound ? SIDE_RECEIVER : SIDE_CALLER);
+	record_flow(settings, &flow, verdict, packet->hook, packet->again ? MESH_RECORD_AGAIN : 0);
+	return pass ? JUDGED_PASS : JUDGED_DENY;
+}
+
+static __always_inline void tuple_of_packet(const struct packet *packet, struct mesh_tuple *tuple)
+{
+	__builtin_memcpy(tuple->local, packet->leaves ? &packet->src : &packet->dst, 16);
+	__builtin_memcpy(tuple->remote, packet->leaves ? &packet->dst : &packet->src, 16);
+	tuple->local_port = packet->leaves ? packet->src_port : packet->dst_port;
+	tuple->remote_port = packet->leaves ? packet->dst_port : packet->src_port;
+	tuple->protocol = packet->protocol;
 }
 
 /* Asks meshd to reset a live connection that is now denied. */
-static __always_inline void order_reset(const struct question *question, __u32 endpoint)
+static __always_inline void order_reset(const struct packet *packet, __u32 endpoint)
 {
 	struct mesh_order *order = bpf_ringbuf_reserve(&orders, sizeof(*order), 0);
 	if (!order) {
@@ -163,11 +189,7 @@ static __always_inline void order_reset(const struct question *question, __u32 e
 	__builtin_memset(order, 0, sizeof(*order));
 	order->kind = MESH_ORDER_RESET;
 	order->netns = endpoint;
-	__builtin_memcpy(order->tuple.local, &question->local, 16);
-	__builtin_memcpy(order->tuple.remote, &question->remote, 16);
-	order->tuple.local_port = question->local_port;
-	order->tuple.remote_port = question->remote_port;
-	order->tuple.protocol = question->protocol;
+	tuple_of_packet(packet, &order->tuple);
 	bpf_ringbuf_submit(order, 0);
 }
 
@@ -176,176 +198,170 @@ static __always_inline bool stamp_is_current(const struct mesh_socket *socket, c
 	return socket->generation == config.generation && socket->epoch == settings->epoch;
 }
 
-static __always_inline int judge_tcp(struct bpf_sock *sk, struct mesh_socket *socket,
-				     const struct mesh_control *settings, struct question *question, bool opens,
-				     bool leaves, __u32 endpoint)
+static __always_inline enum judged judge_tcp(struct bpf_sock *sk, struct mesh_socket *socket,
+					     const struct mesh_control *settings, struct packet *packet, __u32 endpoint)
 {
-	if (!socket && opens)
+	if (!socket && packet->opens)
 		socket = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!socket) {
-		stat_add(opens ? MESH_STAT_NO_STORAGE : MESH_STAT_OLD_SOCKET);
-		return !opens;
+		stat_add(packet->opens ? MESH_STAT_NO_STORAGE : MESH_STAT_OLD_SOCKET);
+		return packet->opens ? JUDGED_DENY : JUDGED_PASS;
 	}
 	if (sk->state == TCP_STATE_LISTEN) {
 		/* Never the handshake's ACK: half-open clients would hang at a switch. */
 		socket->role = MESH_ROLE_LISTEN;
-		if (!opens || leaves)
-			return 1;
-		question->inbound = true;
-		return judge(settings, question);
+		if (!packet->opens || packet->leaves)
+			return JUDGED_PASS;
+		packet->inbound = true;
+		return judge(settings, packet);
 	}
 	bool decided = socket->generation != 0;
+	/* The handshake goes on under the generation that let its SYN out. */
+	if (decided && socket->role == MESH_ROLE_OUT && sk->state == TCP_STATE_SYN_SENT)
+		return socket->verdict ? JUDGED_PASS : JUDGED_DENY;
 	if (socket->role == MESH_ROLE_NONE)
-		socket->role = leaves ? MESH_ROLE_OUT : MESH_ROLE_LISTEN;
-	question->inbound = socket->role != MESH_ROLE_OUT;
-	question->again = decided || socket->role == MESH_ROLE_LISTEN;
-	bool pass = judge(settings, question);
-	/* A child decided for the first time was counted at its SYN. */
+		socket->role = packet->leaves ? MESH_ROLE_OUT : MESH_ROLE_LISTEN;
+	packet->inbound = socket->role != MESH_ROLE_OUT;
+	packet->again = decided || socket->role == MESH_ROLE_LISTEN;
+	/* A child that was just accepted: its SYN was counted. */
+	packet->quiet = socket->role == MESH_ROLE_LISTEN;
+	bool pass = judge(settings, packet) == JUDGED_PASS;
 	if (socket->role == MESH_ROLE_LISTEN)
 		socket->role = MESH_ROLE_IN;
 	socket->verdict = pass;
 	socket->epoch = settings->epoch;
 	socket->generation = config.generation;
-	if (!pass && !opens)
-		order_reset(question, endpoint);
-	return pass;
+	if (!pass && !packet->opens)
+		order_reset(packet, endpoint);
+	return pass ? JUDGED_PASS : JUDGED_DENY;
 }
 
 /* Direction is per peer: a server's unconnected answer must not turn its socket into a client. */
-static __always_inline int judge_udp(const struct mesh_control *settings, struct question *question, bool leaves)
+static __always_inline enum judged judge_udp(const struct mesh_control *settings, struct packet *packet)
 {
-	struct mesh_tuple tuple = {.local_port = question->local_port,
-				   .remote_port = question->remote_port,
-				   .protocol = IPPROTO_UDP};
-	__builtin_memcpy(tuple.local, &question->local, 16);
-	__builtin_memcpy(tuple.remote, &question->remote, 16);
+	struct mesh_tuple tuple = {};
+	tuple_of_packet(packet, &tuple);
 	__u64 now_ns = bpf_ktime_get_ns();
 	struct mesh_flow *known = bpf_map_lookup_elem(&flows, &tuple);
 	bool fresh = known && now_ns - known->seen_ns < MESH_UDP_REPLY_S * 1000000000ull;
 	if (fresh && known->generation == config.generation && known->epoch == settings->epoch) {
 		if (now_ns - known->seen_ns > 1000000000)
 			known->seen_ns = now_ns;
-		return known->verdict;
+		return known->verdict ? JUDGED_PASS : JUDGED_DENY;
 	}
-	question->inbound = fresh ? known->role == MESH_ROLE_IN : !leaves;
-	question->again = fresh;
+	packet->inbound = fresh ? known->role == MESH_ROLE_IN : !packet->leaves;
+	packet->again = fresh;
 	struct mesh_flow flow = {
 		.seen_ns = now_ns,
 		.generation = config.generation,
 		.epoch = settings->epoch,
-		.role = question->inbound ? MESH_ROLE_IN : MESH_ROLE_OUT,
-		.verdict = judge(settings, question),
+		.role = packet->inbound ? MESH_ROLE_IN : MESH_ROLE_OUT,
+		.verdict = judge(settings, packet) == JUDGED_PASS,
 	};
 	if (bpf_map_update_elem(&flows, &tuple, &flow, BPF_ANY)) {
 		stat_add(MESH_STAT_MAP_FULL);
-		return 0;
+		return JUDGED_DENY;
 	}
-	return flow.verdict;
+	return flow.verdict ? JUDGED_PASS : JUDGED_DENY;
 }
 
 /* A packet of an enrolled workload that the parser refuses. */
-static __always_inline int refuse_packet(enum parsed parsed, const struct packet *packet)
+static __always_inline enum judged refuse_packet(enum parsed parsed, const struct packet *packet)
 {
 	/* ICMP passes (language.md 14); with IP options it is still one. */
 	if (parsed == PARSED_OPTIONS && packet->protocol == IPPROTO_ICMP)
-		return 1;
+		return JUDGED_PASS;
 	stat_add(parsed == PARSED_OTHER     ? MESH_STAT_PROTOCOL
 		 : parsed == PARSED_OPTIONS ? MESH_STAT_IP_OPTIONS
 					    : MESH_STAT_MALFORMED);
-	return 0;
+	return JUDGED_DENY;
 }
 
-/* A packet of a connection that this generation has not decided. */
-static __noinline int judge_new(struct __sk_buff *skb, struct bpf_sock *sk, struct mesh_socket *socket,
+/* A packet of a connection that this generation has not decided, or has denied. */
+static __noinline enum judged judge_new(struct __sk_buff *skb, struct bpf_sock *sk, struct mesh_socket *socket,
 				const struct mesh_control *settings, bool leaves)
 {
-	struct packet packet = {};
+	struct packet packet = {.leaves = leaves, .hook = leaves ? MESH_HOOK_EGRESS : MESH_HOOK_INGRESS};
 	enum parsed parsed = parse_packet(skb, &packet);
-	struct mesh_address *local = leaves ? &packet.src : &packet.dst;
-	struct mesh_address *remote = leaves ? &packet.dst : &packet.src;
 	if (parsed == PARSED_BROKEN && !packet.protocol) {
 		stat_add(MESH_STAT_MALFORMED);
-		return 0;
+		return JUDGED_DENY;
 	}
-	struct mesh_peer *self = peer_of(local);
+	struct mesh_peer *self = peer_of(leaves ? &packet.src : &packet.dst);
 	if (!self || !(self->flags & MESH_PEER_ENROLLED))
-		return 1;
-	if (leaves && is_multicast(remote) && parsed != PARSED)
-		return 1;
+		return JUDGED_PASS;
+	if (leaves && is_multicast(&packet.dst) && parsed != PARSED)
+		return JUDGED_PASS;
 	if (parsed != PARSED)
 		return refuse_packet(parsed, &packet);
 	if (packet.protocol == IPPROTO_ICMP || packet.protocol == IPPROTO_ICMPV6)
-		return 1;
+		return JUDGED_PASS;
 	if (!sk)
-		return 1; /* a reply that the kernel sends for no socket */
-	struct question question = {
-		.local = *local,
-		.remote = *remote,
-		.local_port = leaves ? packet.src_port : packet.dst_port,
-		.remote_port = leaves ? packet.dst_port : packet.src_port,
-		.protocol = packet.protocol,
-		.hook = leaves ? MESH_HOOK_EGRESS : MESH_HOOK_INGRESS,
-	};
+		return JUDGED_PASS; /* a reply that the kernel sends for no socket */
+	/* A reset ends what may not go on. Dropped, the other end would wait for nothing. */
+	if (packet.resets)
+		return JUDGED_PASS;
+	if (socket && stamp_is_current(socket, settings))
+		return socket->verdict ? JUDGED_PASS : JUDGED_DENY;
 	if (packet.protocol == IPPROTO_UDP)
-		return judge_udp(settings, &question, leaves);
-	return judge_tcp(sk, socket, settings, &question, packet.opens, leaves, self->endpoint);
+		return judge_udp(settings, &packet);
+	return judge_tcp(sk, socket, settings, &packet, self->endpoint);
 }
 
-static __always_inline int judge_packet(struct __sk_buff *skb, bool leaves)
+static __always_inline enum judged judge_packet(struct __sk_buff *skb, bool leaves)
 {
 	__u32 zero = 0;
 	struct mesh_control *settings = bpf_map_lookup_elem(&control, &zero);
 	if (!settings)
-		return 0;
+		return JUDGED_DENY;
 	struct bpf_sock *sk = skb->sk ? bpf_sk_fullsock(skb->sk) : NULL;
 	struct mesh_socket *socket = sk ? bpf_sk_storage_get(&sockets, sk, NULL, 0) : NULL;
 	/* The way of nearly every packet: a connection that this generation has decided. */
-	if (socket && stamp_is_current(socket, settings))
-		return socket->verdict != 0;
+	if (socket && socket->verdict && stamp_is_current(socket, settings))
+		return JUDGED_PASS;
 	return judge_new(skb, sk, socket, settings, leaves);
 }
 
 /* ---- sk_lookup ------------------------------------------------------------------------------ */
 
 /* The context is volatile: the compiler must not move a load to a computed address. */
-static __always_inline int judge_lookup(const volatile struct bpf_sk_lookup *ctx)
+static __always_inline enum judged judge_lookup(const volatile struct bpf_sk_lookup *ctx)
 {
 	__u32 zero = 0;
 	struct mesh_control *settings = bpf_map_lookup_elem(&control, &zero);
 	if (!settings)
-		return SK_DROP;
-	struct question question = {
-		.local_port = ctx->local_port,
-		.remote_port = bpf_ntohs(ctx->remote_port),
+		return JUDGED_DENY;
+	struct packet packet = {
+		.src_port = bpf_ntohs(ctx->remote_port),
+		.dst_port = ctx->local_port,
 		.protocol = ctx->protocol,
+		.opens = ctx->protocol == IPPROTO_TCP,
 		.inbound = true,
+		.quiet = true, /* the packet hook counts it */
 		.hook = MESH_HOOK_LOOKUP,
 	};
 	if (ctx->family == AF_INET) {
-		question.local = address_v4(ctx->local_ip4);
-		question.remote = address_v4(ctx->remote_ip4);
+		packet.src = address_v4(ctx->remote_ip4);
+		packet.dst = address_v4(ctx->local_ip4);
 	} else {
-		question.local = (struct mesh_address){
+		packet.dst = (struct mesh_address){
 			{ctx->local_ip6[0], ctx->local_ip6[1], ctx->local_ip6[2], ctx->local_ip6[3]}};
-		question.remote = (struct mesh_address){
+		packet.src = (struct mesh_address){
 			{ctx->remote_ip6[0], ctx->remote_ip6[1], ctx->remote_ip6[2], ctx->remote_ip6[3]}};
-		asm volatile("" : "+r"(question.remote.part[3]));
+		asm volatile("" : "+r"(packet.src.part[3]));
 	}
-	struct mesh_peer *self = peer_of(&question.local);
+	struct mesh_peer *self = peer_of(&packet.dst);
 	if (!self || !(self->flags & MESH_PEER_ENROLLED))
-		return SK_PASS;
+		return JUDGED_PASS;
 	if (ctx->protocol == IPPROTO_UDP) {
 		/* The packet hook keeps UDP flows; here only answers to our own are let through. */
-		struct mesh_tuple tuple = {.local_port = question.local_port,
-					   .remote_port = question.remote_port,
-					   .protocol = IPPROTO_UDP};
-		__builtin_memcpy(tuple.local, &question.local, 16);
-		__builtin_memcpy(tuple.remote, &question.remote, 16);
+		struct mesh_tuple tuple = {};
+		tuple_of_packet(&packet, &tuple);
 		struct mesh_flow *known = bpf_map_lookup_elem(&flows, &tuple);
 		if (known && known->role == MESH_ROLE_OUT)
-			return SK_PASS;
+			return JUDGED_PASS;
 	}
-	return judge(settings, &question) ? SK_PASS : SK_DROP;
+	return judge(settings, &packet);
 }
 
 #endif

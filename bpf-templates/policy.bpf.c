@@ -24,19 +24,33 @@ SEC("cgroup/sendmsg6") int sendmsg6(struct bpf_sock_addr *ctx)
 	return judge_opening(ctx, true, true);
 }
 
+/* The slot that was active before; the call fails, and denies, where it was emptied meanwhile. */
+static __always_inline __u32 slot_before(void)
+{
+	__u32 zero = 0;
+	struct mesh_control *settings = bpf_map_lookup_elem(&control, &zero);
+	return settings ? settings->before - 1 : MESH_GENERATIONS;
+}
+
 SEC("sk_lookup") int lookup(struct bpf_sk_lookup *ctx)
 {
-	return judge_lookup(ctx);
+	enum judged judged = judge_lookup(ctx);
+	if (judged == JUDGED_BEFORE)
+		bpf_tail_call(ctx, &jump_lookup, slot_before());
+	return judged == JUDGED_PASS ? SK_PASS : SK_DROP;
 }
 
 SEC("cgroup_skb/ingress") int ingress(struct __sk_buff *skb)
 {
-	return judge_packet(skb, false) != 0;
+	enum judged judged = judge_packet(skb, false);
+	if (judged == JUDGED_BEFORE)
+		bpf_tail_call(skb, &jump_ingress, slot_before());
+	return judged == JUDGED_PASS;
 }
 
 SEC("cgroup_skb/egress") int egress(struct __sk_buff *skb)
 {
-	return judge_packet(skb, true) != 0;
+	return judge_packet(skb, true) == JUDGED_PASS;
 }
 
 /* The proof: the same decision, asked in bulk. */

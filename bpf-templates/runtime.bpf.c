@@ -2,20 +2,10 @@
  * part. Loaded once, attached by pinned links, replaced only with the runtime itself. */
 #include "maps.h"
 
-#define JUMP(name)                                                                                                     \
-	struct {                                                                                                       \
-		__uint(type, BPF_MAP_TYPE_PROG_ARRAY);                                                                 \
-		__uint(max_entries, MESH_GENERATIONS);                                                                 \
-		__type(key, __u32);                                                                                    \
-		__type(value, __u32);                                                                                  \
-	} name SEC(".maps")
-
 JUMP(jump_connect4);
 JUMP(jump_connect6);
 JUMP(jump_sendmsg4);
 JUMP(jump_sendmsg6);
-JUMP(jump_lookup);
-JUMP(jump_ingress);
 JUMP(jump_egress);
 /* Namespaces come and go without a word: the oldest entry gives way. */
 MAP(covered, BPF_MAP_TYPE_LRU_HASH, __u64, __u32, 65536, 0);

@@ -46,6 +46,8 @@ static const struct accept_map accept_maps[] = {
 	{"sockets", BPF_MAP_TYPE_SK_STORAGE, 4, sizeof(struct mesh_socket), BPF_F_NO_PREALLOC | BPF_F_CLONE, false},
 	{"records", BPF_MAP_TYPE_RINGBUF, 0, 0, 0, false},
 	{"orders", BPF_MAP_TYPE_RINGBUF, 0, 0, 0, false},
+	{"jump_lookup", BPF_MAP_TYPE_PROG_ARRAY, 4, 4, 0, false},
+	{"jump_ingress", BPF_MAP_TYPE_PROG_ARRAY, 4, 4, 0, false},
 	{"classes", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct mesh_class), BPF_F_MMAPABLE, true},
 	{"vips", BPF_MAP_TYPE_HASH, sizeof(struct mesh_vip_key), sizeof(struct mesh_vip), BPF_F_NO_PREALLOC, true},
 	{"sets", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct mesh_set), BPF_F_MMAPABLE, true},

@@ -130,12 +130,17 @@ static int prepare(struct node *node, uint32_t slot, struct resident *fresh, jso
 static void switch_to(struct node *node, uint32_t slot)
 {
 	struct resident *resident = &node->residents[slot];
+	const struct resident *before = node_active(node);
+	volatile struct mesh_control *control = kernel_control(node->kernel);
 	struct why why = {0};
 	resident->order = node->next_order++;
 	resident->applied_s = time(NULL);
 	if (resident->version > node->last_version)
 		node->last_version = resident->version;
-	kernel_control(node->kernel)->active = slot + 1;
+	control->before = before ? before->generation->slot + 1 : 0;
+	control->before_generation = before ? before->generation->number : 0;
+	control->switched_ns = (uint64_t)now_us() * 1000;
+	__atomic_store_n(&control->active, slot + 1, __ATOMIC_RELEASE);
 	if (state_save(node, &why))
 		node_say("the switch is done, but not remembered for a restart: %s", why.text);
 }

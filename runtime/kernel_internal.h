@@ -30,8 +30,8 @@
 	MAP(jump_connect6, OWN, 0)                                                                                     \
 	MAP(jump_sendmsg4, OWN, 0)                                                                                     \
 	MAP(jump_sendmsg6, OWN, 0)                                                                                     \
-	MAP(jump_lookup, OWN, 0)                                                                                       \
-	MAP(jump_ingress, OWN, 0)                                                                                      \
+	MAP(jump_lookup, SHARED, 0)                                                                                    \
+	MAP(jump_ingress, SHARED, 0)                                                                                   \
 	MAP(jump_egress, OWN, 0)
 
 /* Programs of the runtime that are attached to the cgroup. */

@@ -82,12 +82,17 @@ node_in() {
 }
 
 node_spawn() {
-	local name=$1
-	shift
+	node_spawn_to "$NODE/log/$1.log" "$@"
+}
+
+# The same, with its output in FILE.
+node_spawn_to() {
+	local file=$1 name=$2
+	shift 2
 	(
 		echo $BASHPID >"$NODE_CGROUP/$name/cgroup.procs"
 		exec nsenter --net="/run/netns/$(node_netns "$name")" "$@"
-	) >>"$NODE/log/$name.log" 2>&1 </dev/null &
+	) >>"$file" 2>&1 </dev/null &
 	NODE_PIDS+=($!)
 	SPAWNED=$!
 }

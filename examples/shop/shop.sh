@@ -85,15 +85,16 @@ flow_of() { meshd_ask flows --from "$1" --verdict "$2" --format json | tail -1 |
 
 # Connections to reviews, ledger and catalog for SECONDS, in the background; its JSON into $NODE/load.
 shop_load() {
-	node_in frontend "$MESHLOAD" --seconds "$1" --threads 4 --request 'GET /version HTTP/1.0\r\n\r\n' --last \
-		10.96.0.11:80 10.96.0.10:6379 10.96.0.20:80 >"$NODE/load" &
-	LOAD_PID=$!
+	rm -f "$NODE/load"
+	node_spawn_to "$NODE/load" frontend "$MESHLOAD" --seconds "$1" --threads 4 --rate 6000 --request 'GET /version HTTP/1.0\r\n\r\n' --last \
+		10.96.0.11:80 10.96.0.10:6379 10.96.0.20:80
+	LOAD_PID=$SPAWNED
 }
 
 # Alternates the two policies, 200 times at least, while connections are made.
 switch_load() {
 	switches=0 rate=0 failed=-1 wrong=-1 mixed=-1 cut=0 blue=0 green=0
-	shop_load 10
+	shop_load 60
 	sleep 0.3
 	while [ $switches -lt 200 ] && kill -0 $LOAD_PID 2>/dev/null; do
 		if [ $((switches % 2)) = 0 ]; then meshd_ask apply "$NODE/next.o"; else meshd_ask apply "$NODE/shop.o"; fi >/dev/null || return 1

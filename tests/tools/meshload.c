@@ -82,6 +82,7 @@ static enum outcome outcome_of(int error)
 	case EPERM:
 		return NOT_PERMITTED;
 	case ECONNRESET:
+	case ECONNABORTED: /* SOCK_DESTROY of this very socket */
 	case EPIPE:
 		return RESET;
 	case ETIMEDOUT:
