@@ -24,7 +24,8 @@ static __always_inline __u64 top_bit(__u64 word)
 }
 
 /* An index that is checked and used in one register: computed again behind the check, the verifier
- * would not know it. */
+ * would not know it. Nor would it where two checks against one power of two became a single one of
+ * (a | b): the second of a pair goes through here. */
 static __always_inline __u32 same_register(__u32 index)
 {
 	asm volatile("" : "+r"(index));
@@ -37,7 +38,10 @@ static __always_inline __u32 same_register(__u32 index)
 __noinline __u32 plan_outcome_of(__u32 face, __u32 src, __u32 block, __u32 dst, __u32 key)
 {
 	__u32 row = face * PLAN_CLASSES + dst;
-	if (dst >= PLAN_CLASSES || row >= PLAN_DSTS || src >= PLAN_CLASSES)
+	if (dst >= PLAN_CLASSES || row >= PLAN_DSTS)
+		return PLAN_OUTCOMES;
+	src = same_register(src);
+	if (src >= PLAN_CLASSES)
 		return PLAN_OUTCOMES;
 	__u32 first = plan_dsts[row].first;
 	__u32 count = plan_dsts[row].count;
@@ -57,7 +61,10 @@ __noinline __u32 plan_outcome_of(__u32 face, __u32 src, __u32 block, __u32 dst, 
 	const volatile struct plan_cell *cell = &plan_cells[first];
 	__u32 comb = cell->comb + src;
 	__u32 entry = cell->matrix + (plan_columns[src] & cell->mask);
-	if (comb >= PLAN_COMB || entry >= PLAN_MATRIX)
+	if (comb >= PLAN_COMB)
+		return PLAN_OUTCOMES;
+	entry = same_register(entry);
+	if (entry >= PLAN_MATRIX)
 		return PLAN_OUTCOMES;
 	__u32 outcome = plan_matrix[entry];
 	__u32 owner = cell->owner;
@@ -67,8 +74,10 @@ __noinline __u32 plan_outcome_of(__u32 face, __u32 src, __u32 block, __u32 dst, 
 		return PLAN_OUTCOMES;
 	if (!(plan_outcomes[outcome].flags & PLAN_BY_BLOCK))
 		return outcome;
-	__u32 at = plan_outcomes[outcome].value + block;
-	return block < PLAN_BLOCKS && at < PLAN_BY_BLOCKS ? plan_by_block[at] : PLAN_OUTCOMES;
+	if (block >= PLAN_BLOCKS)
+		return PLAN_OUTCOMES;
+	__u32 at = same_register(plan_outcomes[outcome].value + block);
+	return at < PLAN_BY_BLOCKS ? plan_by_block[at] : PLAN_OUTCOMES;
 }
 
 static __always_inline __u32 plan_key(__u32 protocol, __u32 port)

@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* vasprintf */
 #include "pass/engine.h"
 
 #include "pass/build.h"
@@ -25,15 +26,20 @@ static char log_text[16 << 10];
 
 static int keep_log(enum libbpf_print_level level, const char *format, va_list args)
 {
-	char line[8 << 10];
-	if (level != LIBBPF_WARN)
+	char *line = NULL;
+	int len = level == LIBBPF_WARN ? vasprintf(&line, format, args) : -1;
+	if (len < 0)
 		return 0;
-	int len = vsnprintf(line, sizeof(line), format, args);
-	len = len < (int)sizeof(line) ? len : (int)sizeof(line) - 1;
+	const char *end = line;
+	if (len >= (int)sizeof(log_text) / 2) {
+		end = line + len - sizeof(log_text) / 2;
+		len = sizeof(log_text) / 2;
+	}
 	size_t kept = strlen(log_text);
 	if (kept + len >= sizeof(log_text))
 		kept = 0;
-	memcpy(log_text + kept, line, len + 1);
+	memcpy(log_text + kept, end, len + 1);
+	free(line);
 	return 0;
 }
 
