@@ -104,7 +104,7 @@ static __always_inline const volatile struct plan_split *split_of(const volatile
 
 struct draw {
 	__u64 left, total;
-	__u32 first, set;
+	__u32 first, count, set;
 	bool v6, found, sums;
 };
 
@@ -112,7 +112,7 @@ struct draw {
 static __always_inline __s64 share_weight(struct draw *draw, __u32 i, __u32 *ret_set)
 {
 	__u32 at = same_register(draw->first + i);
-	if (at >= PLAN_SPLITS)
+	if (i >= draw->count || at >= PLAN_SPLITS)
 		return -1;
 	*ret_set = plan_splits[at].set;
 	__u32 weight = plan_splits[at].weight;
@@ -151,13 +151,13 @@ static long draw_step(__u32 i, struct draw *draw)
 /* Draws a share among those that have backends: an empty one gives its share away. */
 static __always_inline struct draw draw_share(const volatile struct plan_arm *arm, bool v6, __u32 random)
 {
-	struct draw draw = {.first = arm->first, .v6 = v6, .sums = true};
-	__u32 count = arm->count;
-	bpf_loop(count, draw_sum, &draw, 0);
+	struct draw draw = {.first = arm->first, .count = arm->count, .v6 = v6, .sums = true};
+	/* Not COUNT times: where it is known to be 0 the kernel (6.18) drops the callback, not the call. */
+	bpf_loop(MESH_SPLITS, draw_sum, &draw, 0);
 	/* Scaled, not modulo: every share is exact to 2^-32. */
 	draw.left = ((__u64)random * draw.total) >> 32;
 	draw.sums = false;
-	bpf_loop(count, draw_step, &draw, 0);
+	bpf_loop(MESH_SPLITS, draw_step, &draw, 0);
 	return draw;
 }
 
