@@ -1,0 +1,143 @@
+"""What is no policy, and what is a wrong one: each with its exit code, its code and its place."""
+import os
+import random
+import re
+
+from common import HEAD, ROOT, Folder, expect
+import readme
+
+
+def like_bombs():
+    return HEAD + "".join(f'allow p{i}: from any to h when http.path like "**{i:03}**x{i}**{i}y**";\n' for i in range(400))
+
+
+# name, text, exit code of `check`, what stderr matches
+POLICIES = [
+    ("empty", "", 1, r"M0101"),
+    ("comments alone", "# nothing\n", 1, r"M0101"),
+    ("no namespace", 'mesh m: trust "t", ingress deny, egress deny;\nservice s { tcp 1; }\n', 1, r"^bad\.mesh:2:1: error\[M0102\]"),
+    ("two meshes", HEAD + 'mesh n: trust "t", ingress deny, egress deny;\n', 1, r"^bad\.mesh:5:6: error\[M0101\]"),
+    ("header without egress", 'mesh m: trust "t", ingress deny;\n', 1, r"^bad\.mesh:1:\d+: error\[M0101\].*egress"),
+    ("unknown service", HEAD + "allow r: from t to h;\n", 1, r"^bad\.mesh:5:15: error\[M0104\].*'t'"),
+    ("did you mean", HEAD + "service frontend { tcp 1; }\nallow r: from frontent to s;\n", 1, r"^bad\.mesh:6:15: error\[M0104\](?s:.*)replace with 'frontend'"),
+    ("unknown subset", HEAD + "route s { split v9 1; }\n", 1, r"^bad\.mesh:5:\d+: error\[M0104\].*v9"),
+    ("unknown rule in a test", HEAD + 'test "t" { expect allow by r: from h to s; }\n', 1, r"^bad\.mesh:5:\d+: error\[M0104\]"),
+    ("duplicate rule", HEAD + "allow r: from h to s;\ndeny r: from s to h;\n", 1, r"^bad\.mesh:6:6: error\[M0103\](?s:.*)5 \| allow r"),
+    ("duplicate service", HEAD + "service s { tcp 81; }\n", 1, r"^bad\.mesh:5:9: error\[M0103\]"),
+    ("cidr named as a service", HEAD + "cidr s = 10.0.0.0/8;\n", 1, r"^bad\.mesh:5:6: error\[M0103\]"),
+    ("rule named default", HEAD + "allow default: from h to s;\n", 1, r"^bad\.mesh:5:7: error\[M0106\]"),
+    ("rule named self", HEAD + "allow self: from h to s;\n", 1, r"^bad\.mesh:5:7: error\[M0106\]"),
+    ("weights of 0", HEAD + "route s { split 0; }\n", 1, r"^bad\.mesh:5:11: error\[M0208\]"),
+    ("weight too large", HEAD + "route s { split 99999999999999999999; }\n", 1, r"^bad\.mesh:5:\d+: error\[M0208\]"),
+    ("negative weight", HEAD + "route s { split -1; }\n", 1, r"^bad\.mesh:5:\d+: error\[M00"),
+    ("route without a last arm", HEAD + "route s { when tcp.port == 80 split 1; }\n", 1, r"^bad\.mesh:5:11: error\[M0211\]"),
+    ("port 0", HEAD + "service t { tcp 0; }\n", 1, r"^bad\.mesh:5:17: error\[M0205\]"),
+    ("port 65536", HEAD + "service t { tcp 65536; }\n", 1, r"^bad\.mesh:5:17: error\[M0205\]"),
+    ("port past 64 bits", HEAD + "service t { tcp 18446744073709551617; }\n", 1, r"^bad\.mesh:5:17: error\[M0205\]"),
+    ("port past 32 bits", HEAD + "deny r: from h to s port 4294967376;\n", 1, r"^bad\.mesh:5:26: error\[M0205\]"),
+    ("range upside down", HEAD + "deny r: from h to s port 90..80;\n", 1, r"^bad\.mesh:5:26: error\[M0205\]"),
+    ("undeclared port", HEAD + "allow r: from h to s port 81;\n", 1, r"^bad\.mesh:5:27: error\[M0206\]"),
+    ("port in a condition", HEAD + "allow r: from h to s when tcp.port == 70000;\n", 1, r"^bad\.mesh:5:\d+: error\[M0205\]"),
+    ("prefix of 33", HEAD + "cidr c = 10.0.0.0/33;\n", 1, r"^bad\.mesh:5:10: error\[M0201\]"),
+    ("five numbers", HEAD + "cidr c = 10.0.0.0.0/8;\n", 1, r"^bad\.mesh:5:\d+: error\[M0"),
+    ("no octet", HEAD + "cidr c = 10.0.0.256/32;\n", 1, r"^bad\.mesh:5:10: error\[M0201\]"),
+    ("host bits", HEAD + "cidr c = 10.0.0.1/8;\n", 1, r"^bad\.mesh:5:10: error\[M0202\](?s:.*)10\.0\.0\.0/8"),
+    ("host bits of v6", HEAD + "cidr c = 2001:db8::1/32;\n", 1, r"^bad\.mesh:5:10: error\[M0202\]"),
+    ("mapped", HEAD + "cidr c = ::ffff:10.0.0.0/104;\n", 1, r"^bad\.mesh:5:10: error\[M0203\]"),
+    ("except outside", HEAD + "cidr c = 10.0.0.0/8 except 11.0.0.0/16;\n", 1, r"^bad\.mesh:5:28: error\[M0204\]"),
+    ("IPv4 is not inside ::/0", HEAD + "cidr c = ::/0 except 10.0.0.0/8;\n", 1, r"^bad\.mesh:5:22: error\[M0204\]"),
+    ("group in a circle", HEAD + "group x = y;\ngroup y = x;\n", 1, r"^bad\.mesh:[56]:7: error\[M0107\]"),
+    ("external as a source", HEAD + "external e { cidr 1.0.0.0/8; tcp 1; }\nallow r: from e to s;\n", 1, r"^bad\.mesh:6:15: error\[M0105\]"),
+    ("node as a destination", HEAD + "allow r: from s to node;\n", 1, r"^bad\.mesh:5:20: error\[M0213\]"),
+    ("http field on tcp", HEAD + 'allow r: from h to s when http.method == "GET";\n', 1, r"^bad\.mesh:5:27: error\[M0214\]"),
+    ("unknown field", HEAD + 'allow r: from s to h when http.metod == "GET";\n', 1, r"^bad\.mesh:5:27: error\[M0214\](?s:.*)http\.method"),
+    ("like on a port", HEAD + 'allow r: from s to h when tcp.port like "8";\n', 1, r"^bad\.mesh:5:27: error\[M0215\]"),
+    ("path that is no path", HEAD + 'allow r: from s to h when http.path == "/%zz";\n', 1, r"^bad\.mesh:5:\d+: error\[M0216\]"),
+    ("contradiction", HEAD + "allow r: from s to h when tcp.port == 80 and tcp.port == 81;\n", 1, r"^bad\.mesh:5:1: error\[M0603\]"),
+    ("backreference", HEAD + 'allow r: from s to h when http.path matches "(a)\\1";\n', 1, r"^bad\.mesh:5:\d+: error\[M0605\]"),
+    ("open bracket", HEAD + 'allow r: from s to h when http.path matches "[a";\n', 1, r"^bad\.mesh:5:\d+: error\[M0605\]"),
+    ("pattern past 8,192 states", HEAD + 'allow r: from s to h when http.path matches ".*a.{16}";\n', 1, r"^bad\.mesh:5:\d+: error\[M0605\].*bound"),
+    ("repetition of repetition", HEAD + 'allow r: from s to h when http.path matches "((a{1000}){1000}){1000}";\n', 1, r"^bad\.mesh:5:\d+: error\[M0605\]"),
+    ("field past 8 automata", like_bombs(), 1, r"^bad\.mesh:\d+:\d+: error\[M0605\].*bound"),
+    ("string past 4096 bytes", HEAD + f'allow r: from s to h when http.path like "/{"a" * 5000}";\n', 1, r"^bad\.mesh:5:\d+: error\[M0003\]"),
+    ("split past 64 shares", HEAD + "service t { tcp 1; " + "".join(f"subset v{i} = v == \"{i}\"; " for i in range(70)) + "}\nroute t { split " +
+     ", ".join(f"v{i} 1" for i in range(70)) + "; }\n", 1, r"^bad\.mesh:6:\d+: error\[M0211\]"),
+    ("block past 1024 statements", HEAD + "service t { " + "".join(f"tcp {i}; " for i in range(1, 1100)) + "}\n", 1, r"^bad\.mesh:5:\d+: error\[M0601\]"),
+    ("parentheses 100,000 deep", HEAD + "allow r: from s to h when " + "(" * 100000 + "tcp.port == 80" + ")" * 100000 + ";\n", 1, r"^bad\.mesh:5:\d+: error\[M0002\]"),
+    ("not 100,000 times", HEAD + "allow r: from s to h when " + "not " * 100000 + "tcp.port == 80;\n", 1, r"^bad\.mesh:5:\d+: error\[M0002\]"),
+    ("and 100,000 times", HEAD + "allow r: from s to h when tcp.port == 80" + " and tcp.port == 80" * 100000 + ";\n", 1, r"^bad\.mesh:5:\d+: error\[M0002\]"),
+    ("groups 5,000 deep", HEAD + "".join(f"group g{i} = g{i + 1};\n" for i in range(5000)) + "group g5000 = s;\n", 1, r"^bad\.mesh:\d+:\d+: error\[M0002\]"),
+    ("brackets in a pattern 4,000 deep", HEAD + f'allow r: from s to h when http.path matches "{"(" * 2000}a{")" * 2000}";\n', 1, r"^bad\.mesh:5:\d+: error\[M0605\]"),
+    ("string without an end", HEAD + 'identity i = "spiffe://t/x;\n', 1, r"^bad\.mesh:5:\d+: error\[M0003\]"),
+    ("every error at once", HEAD + "allow a: from x to s;\nallow b: from s to y;\nallow c: from z to s;\n", 1,
+     r"(?s)^bad\.mesh:5:15.*^bad\.mesh:6:20.*^bad\.mesh:7:15"),
+    ("mtls past its date", HEAD + 'mtls permissive until "2020-01-01";\n', 1, r"^bad\.mesh:5:23: error\[M0209\]"),
+    ("30 February", HEAD + 'mtls permissive until "2030-02-30";\n', 1, r"^bad\.mesh:5:23: error\[M0209\]"),
+    ("world to a strict port", HEAD + "mtls strict;\nallow r: from world to s;\n", 1, r"^bad\.mesh:6:15: error\[M0213\]"),
+    ("NUL in the text", b"mesh m\x00: trust", 2, r"UTF-8"),
+    ("binary", bytes(range(256)) * 50, 2, r"UTF-8"),
+    ("UTF-16", HEAD.encode("utf-16"), 2, r"UTF-8"),
+    ("a UTF-8 name without quotes", HEAD + "service é { tcp 1; }\n", 1, r"^bad\.mesh:5:9: error\[M0003\]"),
+    ("100 MB", b"# a comment\n" * (100 * 1000 * 1000 // 12), 2, r"16 MiB"),
+]
+
+
+def policies():
+    for name, text, code, message in POLICIES:
+        folder = Folder()
+        folder.write("bad.mesh", text)
+        got, out, err = folder.run("check", "--now=2026-06-01", "bad.mesh")
+        if expect(f"bad input: {name}", got == code and re.search(message, err, re.M), f"exit {got}, {err[:300]!r}"):
+            continue
+
+
+def files():
+    folder = Folder()
+    folder.write("good.mesh", HEAD)
+    folder.write("folder/readme.txt", "no policy")
+    os.mkdir(folder.path + "/bare")
+    for name, words, message in [
+            ("absent", ["absent.mesh"], "absent.mesh: No such file"), ("folder without policy", ["folder"], "no .mesh file"),
+            ("empty folder", ["bare"], "no .mesh file"), ("nothing named", [], "which policy"),
+            ("one of two is absent", ["good.mesh", "absent.mesh"], "absent.mesh")]:
+        for verb in ("check", "compile", "test", "fmt"):
+            code, _, err = folder.run(verb, *words)
+            expect(f"{verb}: {name}", code == 2 and message in err, f"exit {code}, {err[:200]!r}")
+    if os.geteuid() != 0:
+        folder.write("shut.mesh", HEAD)
+        os.chmod(folder.path + "/shut.mesh", 0)
+        code, _, err = folder.run("check", "shut.mesh")
+        expect("check: unreadable", code == 2 and "Permission" in err, err)
+    os.symlink("folder", folder.path + "/folder/again")
+    folder.write("folder/x.mesh", HEAD)
+    code, _, err = folder.run("check", "folder")
+    expect("check: a folder in itself", code == 2 and "deep" in err, f"exit {code}, {err[:200]!r}")
+
+
+def broken_texts():
+    """Truncated and damaged text is refused or fine, never a crash, and each error has its place."""
+    text, rng = readme.blocks()[0].encode(), random.Random(1)
+    cuts = [text[:i] for i in range(0, len(text), 41)]
+    noise = []
+    for _ in range(150):
+        bad = bytearray(text)
+        for _ in range(rng.randint(1, 4)):
+            at = rng.randrange(len(bad))
+            bad[at:at + rng.choice([0, 1, 1, 20])] = rng.choice([b"", b";", b"}", b"{", b'"', b"(", b"99999", b"except", bytes([rng.randrange(32, 127)])])
+        noise.append(bytes(bad))
+    folder = Folder()
+    for kind, texts in (("truncated", cuts), ("damaged", noise)):
+        wrong = []
+        for bad in texts:
+            folder.write("bad.mesh", bad)
+            code, _, err = folder.run("check", "--now=2026-06-01", "bad.mesh")
+            heads = [line for line in err.splitlines() if "error[" in line]
+            if code not in (0, 1) or (code == 1) != bool(heads) or any(not re.match(r"bad\.mesh:\d+:\d+: ", h) for h in heads):
+                wrong.append((code, err[:200], bad[-80:]))
+        expect(f"{len(texts)} {kind} policies", not wrong, wrong[:2])
+
+
+def run():
+    policies()
+    files()
+    broken_texts()
