@@ -1,0 +1,131 @@
+"""The command line: help, flags, standard input, formats, exit codes."""
+import json
+
+from common import SMALL, Folder, expect
+import readme
+
+VERBS = ["compile", "check", "fmt", "why", "test", "keygen", "sign", "verify", "inspect", "version"]
+
+L7 = SMALL.replace("allow post:", 'allow paths: from frontend to frontend when http.path == "/x";\nallow post:')
+STRICT = SMALL.replace('mtls off because "a test";', "mtls strict for ledger;")
+SPLIT = SMALL.replace("service frontend { ", 'service frontend { subset a = v == "1"; ') + "route frontend { split a 1, 1; }\n"
+CANNOT = [("a rule of requests", L7, r"p.mesh:8:42: error[M0701]", "paths"), ("mtls", STRICT, r"p.mesh:7:1: error[M0701]", "mtls"),
+          ("a split per request", SPLIT, r"p.mesh:17:18: error[M0701]", "per connection"),
+          ("an arm of requests", SMALL + 'route frontend { when http.method == "GET" split 1; split per connection 1; }\n', r"p.mesh:17:18: error[M0701]", "content")]
+
+
+def help_and_flags(folder):
+    code, out, _ = folder.run("--help")
+    expect("--help names every verb", code == 0 and all(f"  {v} " in out for v in VERBS), out)
+    code, _, err = folder.run()
+    expect("no verb", code == 2 and "usage" in err)
+    code, _, err = folder.run("chek")
+    expect("unknown verb", code == 2 and "did you mean 'check'" in err, err)
+    for verb in VERBS:
+        for word in ("--help", "-h"):
+            code, out, err = folder.run(verb, word)
+            expect(f"{verb} {word}", code == 0 and out.startswith(f"meshc {verb}: ") and "usage: " in out and not err, out)
+        for flag in ("--no-such", "-Z", "--no-such=1", "--formt=json"):
+            code, out, err = folder.run(verb, flag, "p.mesh")
+            expect(f"{verb} {flag}", code == 2 and "unknown flag" in err and not out, f"exit {code} {err}")
+        for words in (["--format=xml"], ["--now=tomorrow"], ["--now"], ["--color=pink"], ["--fail-level=note"]):
+            code, out, err = folder.run(verb, *words, "p.mesh") if words != ["--now"] else folder.run(verb, "p.mesh", *words)
+            expect(f"{verb} {words[0]}", code == 2 and err and not out, f"exit {code} {err}")
+    code, _, err = folder.run("check", "--", "-weird.mesh")
+    expect("-- ends the flags", code == 2 and "-weird.mesh: No such" in err, err)
+
+
+def standard_input(folder):
+    for verb, words, wants in [("check", [], 0), ("fmt", [], 0), ("test", [], 0), ("why", ["--from=frontend", "--to=ledger"], 0),
+                               ("compile", ["-o", "in.o"], 0), ("compile", ["--emit=policy", "-o", "-"], 0)]:
+        code, out, err = folder.run(verb, *words, "-", stdin=SMALL)
+        expect(f"{verb} {' '.join(words)} -", code == wants and (out or "-o" in words), f"exit {code} {err}")
+    code, _, err = folder.run("check", "-", stdin="nonsense")
+    expect("check -: its name in messages is -", code == 1 and err.startswith("-:1:1: error"), err)
+    code, out, _ = folder.run("why", "--format=json", "--requests=-", "p.mesh", stdin='{"from":"frontend","to":"ledger"}\n\n{"from":"x","to":"ledger"}\n{"from":\n')
+    lines = [json.loads(x) for x in out.splitlines()]
+    expect("why --requests -: a line each, in order", code == 2 and [("verdict" in x, "error" in x) for x in lines] == [(1, 0), (0, 1), (0, 1)], out)
+    code, out, _ = folder.run("why", "--requests=-", "--format=json", "-", stdin="")
+    expect("why: policy and requests both from -", code in (1, 2), code)
+
+
+def why_codes(folder):
+    for name, words, wants in [("allow", ["--from=frontend", "--to=ledger", "--fail-deny"], 0), ("deny", ["--from=world", "--to=ledger"], 0),
+                               ("deny, --fail-deny", ["--from=world", "--to=ledger", "--fail-deny"], 1), ("unknown source", ["--from=fronten", "--to=ledger"], 2),
+                               ("port 0", ["--from=frontend", "--to=ledger", "--port=0"], 2), ("port 99999", ["--from=frontend", "--to=ledger", "--port=99999"], 2),
+                               ("no --to", ["--from=frontend"], 2), ("bad header", ["--from=frontend", "--to=ledger", "--header=x"], 2)]:
+        code, out, err = folder.run("why", *words, "p.mesh")
+        expect(f"why: {name}", code == wants and (out or wants == 2), f"exit {code} {err}")
+    code, _, err = folder.run("why", "--from=fronten", "--to=ledger", "p.mesh")
+    expect("why: did you mean", "frontend" in err, err)
+
+
+def json_everywhere(folder):
+    bad = SMALL.replace("to ledger port 5432", "to ledgr")
+    failing = SMALL.replace("expect allow by post", "expect deny by post")
+    folder.write("bad.mesh", bad)
+    folder.write("failing.mesh", failing)
+    for words, wants in [(["check", "p.mesh"], 0), (["check", "bad.mesh"], 1), (["test", "p.mesh"], 0), (["test", "failing.mesh"], 1),
+                         (["why", "--from=frontend", "--to=ledger", "p.mesh"], 0), (["version"], 0)]:
+        code, out, err = folder.run(words[0], "--format=json", *words[1:])
+        plain = folder.run(*words)[0]
+        try:
+            said = json.loads(out)
+        except ValueError as e:
+            said = {}
+        expect(f"--format json: {' '.join(words)}", code == wants == plain and said, f"exit {code}, as text {plain}: {out[:200]} {err[:200]}")
+    findings = json.loads(folder.run("check", "--format=json", "bad.mesh")[1])["findings"]
+    expect("check --format json: place and fix", [(f["line"], f["column"], f["code"], f["fix"]["replacement"]) for f in findings] ==
+           [(8, 32, "M0104", "ledger")], findings)
+    expect("test: nothing to check is exit 2", folder.run("test", "-", stdin=SMALL.split("test ")[0])[0] == 2)
+    expect("--fail-level warning", folder.run("check", "--now=2026-06-01", "--fail-level=warning", "-", stdin=SMALL.replace(
+        'off because "a test"', 'permissive until "2026-06-10"'))[0] == 1)
+
+
+def folders(folder):
+    head, rest = SMALL.split("namespace shop;\n")
+    parts = [head, "namespace shop;\n" + "".join(x for x in rest.splitlines(True)[:5]), "namespace shop;\n" + "".join(rest.splitlines(True)[5:])]
+    for name, text in zip(("all/z.mesh", "all/a.mesh", "all/deep/m.mesh"), parts):
+        folder.write(name, text)
+    folder.write("all/.hidden.mesh", "nonsense")
+    folder.write("all/notes.txt", "nonsense")
+    whole, parts = (json.loads(folder.run("check", "--format=json", p)[1])["digest"] for p in ("p.mesh", "all"))
+    expect("a folder is a policy", whole and whole == parts, f"{whole} {parts}")
+    code, out, _ = folder.run("why", "--from=frontend", "--to=ledger", "--format=json", "all")
+    expect("a folder: places name the file", json.loads(out)["where"] == "all/deep/m.mesh:3:1", out)
+
+
+def not_enforceable(folder):
+    for name, text, place, word in CANNOT:
+        folder.write("p.mesh", text)
+        code, _, err = folder.run("compile", "-o", "never.o", "p.mesh")
+        expect(f"compile refuses {name}", code == 1 and place in err and word in err, f"exit {code} {err[:400]}")
+        code, _, err = folder.run("check", "p.mesh")
+        expect(f"check takes {name}", code == 0, err[:300])
+        expect(f"test takes {name}", folder.run("test", "p.mesh")[0] == 0)
+        expect(f"why takes {name}", folder.run("why", "--from=frontend", "--to=ledger", "p.mesh")[0] == 0)
+    folder.write("p.mesh", SMALL)
+
+
+def readme_examples():
+    for name in ("grammar/README.md", "README.md"):
+        for i, text in enumerate(readme.blocks(name)):
+            folder = Folder()
+            code, _, err = folder.run("check", "--now=2026-06-01", "-", stdin=text)
+            expect(f"{name}: example {i} passes check", code == 0 and "warning[" not in err, err[:400])
+            if 'test "' in text:
+                code, out, err = folder.run("test", "-", stdin=text)
+                expect(f"{name}: the tests of example {i} pass", code == 0, out + err)
+    expect("grammar/README.md has an example", readme.blocks())
+
+
+def run():
+    folder = Folder()
+    folder.write("p.mesh", SMALL)
+    help_and_flags(folder)
+    standard_input(folder)
+    why_codes(folder)
+    json_everywhere(folder)
+    folders(folder)
+    not_enforceable(folder)
+    readme_examples()
