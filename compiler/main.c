@@ -112,8 +112,8 @@ static int split_flags(const struct verb *verb, struct options *options, int arg
 	for (int i = 1; i < argc; i++) {
 		char *word = argv[i];
 		if (strcmp(word, "--") == 0) {
-			while (i < argc)
-				argv[kept++] = argv[i++];
+			while (++i < argc)
+				argv[kept++] = argv[i];
 			break;
 		}
 		if (word[0] != '-' || !word[1]) {

@@ -68,30 +68,66 @@ static void add_targets(EVP_MD_CTX *hash, const struct policy_target *targets, s
 	}
 }
 
-static void add_cond(EVP_MD_CTX *hash, const struct cond *cond)
+/* ---- Conditions: neither the order nor the brackets of a chain of `and` or `or` leave a trace ------ */
+
+struct texts {
+	const char **at;
+	size_t len, cap;
+};
+
+static int text_compare(const void *left, const void *right)
 {
-	if (!cond) {
-		add_number(hash, UINT64_MAX);
-		return;
-	}
-	add_number(hash, cond->kind);
-	if (cond->kind != COND_ATOM) {
-		add_cond(hash, cond->left);
-		add_cond(hash, cond->right);
-		return;
-	}
-	add_number(hash, cond->field);
-	add_text(hash, cond->key);
-	add_number(hash, cond->op);
-	add_number(hash, cond->values.len);
-	for (size_t i = 0; i < cond->values.len; i++)
-		add_text(hash, cond->values.at[i]);
-	add_number(hash, cond->numbers.len);
-	for (size_t i = 0; i < cond->numbers.len; i++) {
-		add_number(hash, cond->numbers.at[i].lo);
-		add_number(hash, cond->numbers.at[i].hi);
-	}
+	return strcmp(*(const char *const *)left, *(const char *const *)right);
 }
+
+/* With its length, as add_text. */
+static const char *atom_text(struct arena *arena, const struct cond *cond)
+{
+	const char *key = cond->key ? cond->key : "";
+	const char *text = arena_printf(arena, "%d %d %zu:%s", cond->field, cond->op, strlen(key), key);
+	for (size_t i = 0; i < cond->values.len; i++)
+		text = arena_printf(arena, "%s %zu:%s", text, strlen(cond->values.at[i]), cond->values.at[i]);
+	for (size_t i = 0; i < cond->numbers.len; i++)
+		text = arena_printf(arena, "%s %u-%u", text, cond->numbers.at[i].lo, cond->numbers.at[i].hi);
+	return text;
+}
+
+static const char *cond_text(struct arena *arena, const struct cond *cond);
+
+static void chain_texts(struct arena *arena, const struct cond *cond, enum cond_kind kind, struct texts *texts)
+{
+	if (cond->kind != kind) {
+		vec_push(arena, texts, cond_text(arena, cond));
+		return;
+	}
+	chain_texts(arena, cond->left, kind, texts);
+	chain_texts(arena, cond->right, kind, texts);
+}
+
+static const char *cond_text(struct arena *arena, const struct cond *cond)
+{
+	struct texts texts = {0};
+	if (cond->kind == COND_ATOM)
+		return atom_text(arena, cond);
+	if (cond->kind == COND_NOT)
+		return arena_printf(arena, "not(%s)", cond_text(arena, cond->left));
+	chain_texts(arena, cond, cond->kind, &texts);
+	qsort(texts.at, texts.len, sizeof(*texts.at), text_compare);
+	size_t len = 0;
+	for (size_t i = 0; i < texts.len; i++)
+		len += strlen(texts.at[i]) + 1;
+	char *text = arena_alloc(arena, len + 8), *end = text + sprintf(text, cond->kind == COND_AND ? "and(" : "or(");
+	for (size_t i = 0; i < texts.len; i++)
+		end = stpcpy(stpcpy(end, texts.at[i]), i + 1 < texts.len ? "," : ")");
+	return text;
+}
+
+static void add_cond(EVP_MD_CTX *hash, struct arena *arena, const struct cond *cond)
+{
+	add_text(hash, cond ? cond_text(arena, cond) : NULL);
+}
+
+/* ---- The policy ----------------------------------------------------------------------------------- */
 
 static void add_universe(EVP_MD_CTX *hash, const struct policy *policy)
 {
@@ -132,12 +168,12 @@ static void add_service(EVP_MD_CTX *hash, const struct policy_service *service)
 	}
 }
 
-static void add_arm(EVP_MD_CTX *hash, const struct policy_arm *arm)
+static void add_arm(EVP_MD_CTX *hash, struct arena *arena, const struct policy_arm *arm)
 {
 	add_number(hash, arm->service);
 	add_number(hash, arm->per_connection);
 	add_sources(hash, &arm->from);
-	add_cond(hash, arm->when);
+	add_cond(hash, arena, arm->when);
 	for (size_t i = 0; i < arm->splits.len; i++) {
 		add_text(hash, arm->splits.at[i].subset);
 		add_number(hash, arm->splits.at[i].weight);
@@ -164,10 +200,10 @@ const char *policy_digest(struct run *run)
 		add_sources(hash, &rule->from);
 		add_targets(hash, rule->to.in.at, rule->to.in.len);
 		add_targets(hash, rule->to.out.at, rule->to.out.len);
-		add_cond(hash, rule->when);
+		add_cond(hash, run->arena, rule->when);
 	}
 	for (size_t i = 0; i < policy->arms.len; i++)
-		add_arm(hash, &policy->arms.at[i]);
+		add_arm(hash, run->arena, &policy->arms.at[i]);
 	EVP_DigestFinal_ex(hash, bytes, NULL);
 	EVP_MD_CTX_free(hash);
 	for (int i = 0; i < 32; i++)

@@ -260,6 +260,25 @@ static void add_targets(struct targeting *targeting, const struct ast_ref *refs,
 		add_target(targeting, lower_set(lowerer->arena, &targeting->services), targeting->declared);
 }
 
+static int set_compare(const struct range_set *a, const struct range_set *b)
+{
+	for (uint32_t i = 0; i < a->count && i < b->count; i++) {
+		int by = range_compare(&a->at[i], &b->at[i]);
+		if (by)
+			return by;
+	}
+	return (a->count > b->count) - (a->count < b->count);
+}
+
+static int target_compare(const void *left, const void *right)
+{
+	const struct policy_target *a = left, *b = right;
+	int by = set_compare(&a->classes, &b->classes);
+	if (by || (by = set_compare(&a->ports, &b->ports)))
+		return by;
+	return (a->declared * 4 + a->tcp * 2 + a->udp) - (b->declared * 4 + b->tcp * 2 + b->udp);
+}
+
 static struct policy_targets lower_targets(struct lowerer *lowerer, const struct ast_decl *decl)
 {
 	struct policy_targets targets = {0};
@@ -269,6 +288,10 @@ static struct policy_targets lower_targets(struct lowerer *lowerer, const struct
 	add_targets(&targeting, decl->to->in, l7);
 	targeting = (struct targeting){lowerer, decl, NULL, false, &out, {0}};
 	add_targets(&targeting, decl->to->out, l7);
+	if (in.len)
+		qsort(in.at, in.len, sizeof(*in.at), target_compare);
+	if (out.len)
+		qsort(out.at, out.len, sizeof(*out.at), target_compare);
 	for (size_t i = 0; i < in.len; i++)
 		vec_push(lowerer->arena, &targets.in, in.at[i]);
 	for (size_t i = 0; i < out.len; i++)

@@ -15,7 +15,7 @@ def run():
         code, _, err = folder.run("keygen", "-o", key)
         expect(f"keygen {key}", code == 0 and stat.S_IMODE(os.stat(f"{folder.path}/{key}").st_mode) == 0o600, err)
     code, _, err = folder.run("keygen", "-o", "k")
-    expect("keygen does not overwrite a key", code == 2 and "exist" in err, f"exit {code} {err}")
+    expect("keygen does not overwrite a key", code == 2 and "never overwritten" in err, f"exit {code} {err}")
     done = subprocess.run(["openssl", "pkey", "-in", "k", "-pubout"], cwd=folder.path, capture_output=True)
     expect("openssl reads the key", done.returncode == 0 and done.stdout == folder.read("k.pub"), done.stderr)
     folder.run("compile", "-o", "plain", "shop.mesh")

@@ -37,6 +37,29 @@ def split_files(policy, rng):
     return ["".join(f) for f in files]
 
 
+def shuffled_cond(cond, rng):
+    """Operands of `and` and `or` the other way round, and chains bracketed the other way."""
+    if cond is None or cond[0] == "atom":
+        return cond and (*cond[:4], rng.sample(cond[4], len(cond[4])))
+    if cond[0] == "not":
+        return ("not", shuffled_cond(cond[1], rng))
+    op, left, right = cond[0], shuffled_cond(cond[1], rng), shuffled_cond(cond[2], rng)
+    if right[0] == op and rng.randrange(2):
+        left, right = (op, left, right[1]), right[2]
+    return (op, left, right) if rng.randrange(2) else (op, right, left)
+
+
+def shuffled_lists(policy, rng):
+    """What is a set in the text, in another order: members, parties, ports, cidrs, values."""
+    def party(p):
+        return rng.sample(p[0], len(p[0])), rng.sample(p[1], len(p[1]))
+    rules = [random_policy.Rule(r.effect, r.name, r.ns, party(r.src), party(r.dst), r.ports and rng.sample(r.ports, len(r.ports)),
+                                shuffled_cond(r.when, rng)) for r in policy.rules]
+    return random_policy.Policy(**{**policy.__dict__, "rules": rules,
+                                   "groups": {k: rng.sample(v, len(v)) for k, v in policy.groups.items()},
+                                   "cidrs": {k: party(v) for k, v in policy.cidrs.items()}})
+
+
 def order():
     rng = random.Random(7)
     for seed in range(24):
@@ -47,6 +70,8 @@ def order():
         shuffled = digest(folder, "q.mesh")
         for i, text in enumerate(split_files(policy, rng)):
             folder.write(f"f/{'cab'[i]}.mesh", text)
+        folder.write("lists.mesh", random_policy.text(shuffled_lists(policy, rng)))
+        expect(f"digest: policy {seed} with its lists in another order", digest(folder, "lists.mesh") == first)
         parts = [digest(folder, *p) for p in (["f"], ["f/a.mesh", "f/b.mesh", "f/c.mesh"], ["f/c.mesh", "f/a.mesh", "f/b.mesh"])]
         expect(f"digest: policy {seed} in another order", first.startswith("sha256:") and {shuffled, *parts} == {first},
                f"{first} {shuffled} {parts}")

@@ -9,7 +9,7 @@ VERBS = ["compile", "check", "fmt", "why", "test", "keygen", "sign", "verify", "
 L7 = SMALL.replace("allow post:", 'allow paths: from frontend to frontend when http.path == "/x";\nallow post:')
 STRICT = SMALL.replace('mtls off because "a test";', "mtls strict for ledger;")
 SPLIT = SMALL.replace("service frontend { ", 'service frontend { subset a = v == "1"; ') + "route frontend { split a 1, 1; }\n"
-CANNOT = [("a rule of requests", L7, r"p.mesh:8:42: error[M0701]", "paths"), ("mtls", STRICT, r"p.mesh:7:1: error[M0701]", "mtls"),
+CANNOT = [("a rule of requests", L7, r"p.mesh:8:45: error[M0701]", "paths"), ("mtls", STRICT, r"p.mesh:7:1: error[M0701]", "mtls"),
           ("a split per request", SPLIT, r"p.mesh:17:18: error[M0701]", "per connection"),
           ("an arm of requests", SMALL + 'route frontend { when http.method == "GET" split 1; split per connection 1; }\n', r"p.mesh:17:18: error[M0701]", "content")]
 
@@ -76,7 +76,7 @@ def json_everywhere(folder):
         expect(f"--format json: {' '.join(words)}", code == wants == plain and said, f"exit {code}, as text {plain}: {out[:200]} {err[:200]}")
     findings = json.loads(folder.run("check", "--format=json", "bad.mesh")[1])["findings"]
     expect("check --format json: place and fix", [(f["line"], f["column"], f["code"], f["fix"]["replacement"]) for f in findings] ==
-           [(8, 32, "M0104", "ledger")], findings)
+           [(8, 30, "M0104", "ledger")], findings)
     expect("test: nothing to check is exit 2", folder.run("test", "-", stdin=SMALL.split("test ")[0])[0] == 2)
     expect("--fail-level warning", folder.run("check", "--now=2026-06-01", "--fail-level=warning", "-", stdin=SMALL.replace(
         'off because "a test"', 'permissive until "2026-06-10"'))[0] == 1)
@@ -92,7 +92,7 @@ def folders(folder):
     whole, parts = (json.loads(folder.run("check", "--format=json", p)[1])["digest"] for p in ("p.mesh", "all"))
     expect("a folder is a policy", whole and whole == parts, f"{whole} {parts}")
     code, out, _ = folder.run("why", "--from=frontend", "--to=ledger", "--format=json", "all")
-    expect("a folder: places name the file", json.loads(out)["where"] == "all/deep/m.mesh:3:1", out)
+    expect("a folder: places name the file", json.loads(out)["where"] == "all/deep/m.mesh:2:1", out)
 
 
 def not_enforceable(folder):
