@@ -10,7 +10,8 @@
   net.py raw NAME FROM TO PORT MAC          sends one odd packet (see RAW) to the neighbour MAC
   net.py ping ADDRESS
 
-KIND: tcp, tcp4, mptcp, udp, udp4, tfo; for ask also udpc (connected). OUTCOME: ok, refused, eperm, reset,
+KIND: tcp, tcp4, mptcp, udp, udp4, udpx (answers from a connected socket), tfo; for ask also udpc
+(connected). OUTCOME: ok, refused, eperm, reset,
 timeout, unreachable, closed.
 """
 import errno
@@ -36,7 +37,7 @@ OUTCOMES = {
 
 
 def outcome_of(error):
-    if isinstance(error, (TimeoutError, socket.timeout, BlockingIOError)):
+    if isinstance(error, (TimeoutError, BlockingIOError)) or error.errno == errno.EINPROGRESS:
         return "timeout"
     return OUTCOMES.get(error.errno, errno.errorcode.get(error.errno, str(error)))
 
@@ -64,6 +65,17 @@ def listener(spec):
     return sock
 
 
+def answer_connected(spec, answer, peer):
+    """Some servers answer each client from a socket that is connected to it."""
+    sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    sock.bind(("::", int(spec.split(":")[1])))
+    sock.connect(peer)
+    sock.send(answer)
+    sock.close()
+
+
 def serve(name, specs):
     sockets = {}
     for spec in specs:
@@ -78,7 +90,11 @@ def serve(name, specs):
             try:
                 if datagram:
                     text, peer = sock.recvfrom(2048)
-                    sock.sendto(f"{name} peer={plain(peer[0])}\n".encode(), peer)
+                    answer = f"{name} peer={plain(peer[0])}\n".encode()
+                    if spec.startswith("udpx"):
+                        answer_connected(spec, answer, peer)
+                    else:
+                        sock.sendto(answer, peer)
                 elif spec:
                     child, _ = sock.accept()
                     sockets[child.fileno()] = (child, False, None)
@@ -120,6 +136,11 @@ def ask_once(kind, address, port, timeout=1.0, options=None):
             sock.sendto(b"x\n", (address, port))
             answer, peer = sock.recvfrom(2048)
         elif kind == "tfo":
+            # Without a cookie it waits for the handshake: a socket that does not block would give up.
+            sock.setblocking(True)
+            patience = struct.pack("ll", int(timeout), int(timeout % 1 * 1e6))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
             sock.sendto(b"x\n", 0x20000000, (address, port))  # MSG_FASTOPEN
             answer, peer = sock.recv(2048), sock.getpeername()
         else:
@@ -172,7 +193,8 @@ def hold(seconds, kind, address, port):
 
 def pass_listener(spec, *command):
     sock = listener(spec)
-    os.dup2(sock.fileno(), 3, inheritable=True)
+    os.dup2(sock.fileno(), 3)
+    os.set_inheritable(3, True)
     os.execvp(command[0], command)
 
 

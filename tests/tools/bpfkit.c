@@ -1,0 +1,120 @@
+/* What the end-to-end tests do to a node that is none of meshd's business: foreign programs, and a look
+ * into pinned maps.
+ *
+ *   bpfkit attach OBJECT PROGRAM CGROUP [multi|override|alone|link]   at a cgroup; stays until killed
+ *   bpfkit lookup OBJECT PROGRAM NETNS PORT   sk_lookup; its map "socks" gets the socket listening on PORT
+ *   bpfkit age MAP SECONDS                    turns the clock of a table of flows
+ *   bpfkit links                              ids of the links there are, one a line
+ */
+#include "abi.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static int failed(const char *what)
+{
+	fprintf(stderr, "bpfkit: %s: %s\n", what, strerror(errno));
+	return 1;
+}
+
+static struct bpf_program *load(const char *path, const char *name)
+{
+	struct bpf_object *object = bpf_object__open(path);
+	if (!object || bpf_object__load(object))
+		return NULL;
+	return bpf_object__find_program_by_name(object, name);
+}
+
+/* A link goes with us; a program attached the old way is taken off when standard input ends. */
+static int stay(void)
+{
+	puts("attached");
+	fflush(stdout);
+	pause();
+	return 0;
+}
+
+static int attach(char **argv)
+{
+	const char *how = argv[3] ? argv[3] : "multi";
+	struct bpf_program *program = load(argv[0], argv[1]);
+	int cgroup = open(argv[2], O_RDONLY | O_DIRECTORY);
+	if (!program || cgroup < 0)
+		return failed(argv[0]);
+	enum bpf_attach_type type = bpf_program__expected_attach_type(program);
+	if (strcmp(how, "link") == 0)
+		return bpf_link_create(bpf_program__fd(program), cgroup, type, NULL) < 0 ? failed("link") : stay();
+	unsigned flags = strcmp(how, "multi") == 0 ? BPF_F_ALLOW_MULTI : strcmp(how, "override") == 0 ? BPF_F_ALLOW_OVERRIDE : 0;
+	return bpf_prog_attach(bpf_program__fd(program), cgroup, type, flags) ? failed("attach") : stay();
+}
+
+static int detach(char **argv)
+{
+	__u32 ids[64], count = 64;
+	int cgroup = open(argv[0], O_RDONLY | O_DIRECTORY);
+	enum bpf_attach_type type = BPF_CGROUP_INET4_CONNECT;
+	if (cgroup < 0 || bpf_prog_query(cgroup, type, 0, NULL, ids, &count))
+		return failed(argv[0]);
+	for (__u32 i = 0; i < count; i++) {
+		int fd = bpf_prog_get_fd_by_id(ids[i]);
+		bpf_prog_detach2(fd, cgroup, type);
+		close(fd);
+	}
+	return 0;
+}
+
+static int lookup(char **argv)
+{
+	struct bpf_program *program = load(argv[0], argv[1]);
+	int netns = open(argv[2], O_RDONLY);
+	if (!program || netns < 0)
+		return failed(argv[0]);
+	return bpf_link_create(bpf_program__fd(program), netns, BPF_SK_LOOKUP, NULL) < 0 ? failed("link") : stay();
+}
+
+static int age(char **argv)
+{
+	struct mesh_tuple key;
+	struct mesh_flow flow;
+	int map = bpf_obj_get(argv[0]);
+	if (map < 0)
+		return failed(argv[0]);
+	for (void *last = NULL; bpf_map_get_next_key(map, last, &key) == 0; last = &key) {
+		if (bpf_map_lookup_elem(map, &key, &flow))
+			continue;
+		flow.seen_ns -= strtoull(argv[1], NULL, 10) * 1000000000ull;
+		bpf_map_update_elem(map, &key, &flow, BPF_EXIST);
+	}
+	return 0;
+}
+
+static int links(char **argv)
+{
+	__u32 id = 0;
+	(void)argv;
+	while (bpf_link_get_next_id(id, &id) == 0)
+		printf("%u\n", id);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct verb {
+		const char *name;
+		int words;
+		int (*run)(char **argv);
+	} verbs[] = {{"attach", 3, attach}, {"detach", 1, detach}, {"lookup", 3, lookup}, {"age", 2, age}, {"links", 0, links}};
+	for (size_t i = 0; argc > 1 && i < sizeof(verbs) / sizeof(*verbs); i++)
+		if (strcmp(argv[1], verbs[i].name) == 0 && argc >= 2 + verbs[i].words)
+			return verbs[i].run(argv + 2);
+	fputs("usage: bpfkit attach|detach|lookup|age|links ...\n", stderr);
+	return 2;
+}
