@@ -4,7 +4,10 @@
 
 #include <stdlib.h>
 
-enum { WITNESS_LIMIT = 1 << 20 /* pairs of nodes that one proof may look at behind the L4 levels */ };
+enum {
+	WITNESS_LIMIT = 1 << 20, /* pairs of nodes that one proof may look at behind the L4 levels */
+	PORT_FIRST = 1,		 /* nobody is asked on port 0 */
+};
 
 struct analyzer {
 	struct arena *arena;
@@ -128,10 +131,11 @@ static bool find_below(struct search *search, node_id verdict, node_id wanted, u
 				return true;
 		}
 		if (level < LEVEL_STRING) {
-			search->values[level] = from;
-			if (find(search, v[i].child, w[k].child))
+			uint32_t least = level == LEVEL_PORT ? PORT_FIRST : 0;
+			search->values[level] = from > least ? from : least;
+			if (hi >= least && find(search, v[i].child, w[k].child))
 				return true;
-			search->values[level] = 0;
+			search->values[level] = least;
 		} else if (level - LEVEL_STRING < 64) {
 			search->classes[level - LEVEL_STRING] = UINT32_MAX;
 		}
@@ -171,6 +175,7 @@ static void search_begin(struct search *search, struct analyzer *analyzer, uint3
 {
 	*search = (struct search){.analyzer = analyzer, .dst = dst,
 				  .default_allows = analyzer->policy->defaults.at[dst] != VERDICT_DENY};
+	search->values[LEVEL_PORT] = PORT_FIRST;
 	memset(search->classes, 0xff, sizeof(search->classes));
 }
 

@@ -37,6 +37,9 @@ class Source:
         self.policy = policy
         self.service = self.ns = self.spiffe = self.address = None
         self.kind = "world"
+        if said == "other":
+            self.kind = "workload"
+            return
         if isinstance(said, str):
             said = {"service": said} if said in ("world", "node") or said in policy.services else {"address": said}
         if "address" in said:
@@ -86,14 +89,17 @@ class Source:
 
 
 class Target:
-    """Language 9, 12: a destination with its workload's port."""
+    """Language 9, 12: a destination with its workload's port. "node" is a host's own process, "other" a workload of
+    a namespace that the policy does not know: nobody names them, packets may still go there."""
 
     def __init__(self, policy, request):
         to = request["to"]
         self.policy, self.udp, self.port = policy, request["protocol"] == "udp", request["port"]
         self.service = self.ns = None
-        self.externals = []
-        if to in policy.services:
+        self.externals, self.special = [], None
+        if to in ("node", "other"):
+            self.special = to
+        elif to in policy.services:
             self.service, self.ns = policy.services[to], to.split("/")[0]
         elif to.endswith("/-"):
             self.ns = to[:-2]
@@ -109,7 +115,7 @@ class Target:
         self.externals = [e for e in self.policy.externals.values() if any(in_cidr(address, c) for c in e.cidrs)]
 
     def is_world(self):
-        return not self.service and not self.ns and not self.externals
+        return not self.service and not self.ns and not self.externals and not self.special
 
     def declares(self, ports):
         return any((protocol == "udp") == self.udp and lo <= self.port <= hi for protocol, lo, hi in ports)
@@ -145,6 +151,8 @@ class Target:
     def default(self):
         """Language 2: the narrowest wins; where externals share an address, the strictest of theirs."""
         policy = self.policy
+        if self.special == "other":
+            return policy.ingress
         if self.ns:
             mine = self.service.ingress if self.service else None
             return mine or policy.spaces.get(self.ns, (None, None))[0] or policy.ingress
