@@ -351,8 +351,25 @@ static int read_document(struct reader *reader, struct fy_parser *parser, struct
 	return why_set(reader->why, -EINVAL, "%s: has a second document ('---'): a configuration is one", reader->path);
 }
 
+/* Directives (YAML 1.2 section 6.8) are of no use here, and libfyaml 0.7 never returns from a broken
+ * one. */
+static int check_text(struct reader *reader, const char *text, size_t len)
+{
+	int line = 1;
+	for (size_t i = 0; i < len; i++) {
+		if (text[i] == '%' && (!i || text[i - 1] == '\n' || text[i - 1] == '\r'))
+			return why_set(reader->why, -EINVAL, "%s:%d:1: a directive ('%%') has no place in a configuration",
+				       reader->path, line);
+		line += text[i] == '\n';
+	}
+	return 0;
+}
+
 static int read_yaml(struct reader *reader, const char *text, size_t len)
 {
+	int bad = check_text(reader, text, len);
+	if (bad)
+		return bad;
 	struct fy_diag_cfg quiet;
 	fy_diag_cfg_default(&quiet);
 	quiet.fp = NULL;

@@ -1,0 +1,36 @@
+/* A bundle as a node reads it, behind the signature: sections, manifest, allow-list. */
+#include "accept_object.h"
+#include "base/bundle.h"
+
+#include <bpf/libbpf.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int silent(enum libbpf_print_level level, const char *format, va_list args)
+{
+	(void)level;
+	(void)format;
+	(void)args;
+	return 0;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+	struct bundle bundle;
+	struct why why = {0};
+	const char *reason = NULL;
+	size_t section_len;
+	libbpf_set_print(silent);
+	/* Aligned, as what is read from a file is. */
+	void *bytes = malloc(len + 1);
+	memcpy(bytes, data, len);
+	bundle_section(bytes, len, BUNDLE_MANIFEST, &section_len);
+	bundle_rodata_symbol(bytes, len, "plan_cells", &section_len);
+	if (!bundle_open(bytes, len, &bundle, &reason))
+		bundle_close(&bundle);
+	if (!accept_elf(bytes, len, &why))
+		accept_object(bytes, len, &why);
+	free(bytes);
+	return 0;
+}
