@@ -24,7 +24,7 @@ struct mesh_bucket {
 };
 
 MAP(control, BPF_MAP_TYPE_ARRAY, __u32, struct mesh_control, 1, BPF_F_MMAPABLE);
-MAP(peers4, BPF_MAP_TYPE_HASH, __be32, struct mesh_peer, 65536, BPF_F_NO_PREALLOC);
+MAP(peers4, BPF_MAP_TYPE_ARRAY, __u32, struct mesh_peer_bucket, 32768, BPF_F_MMAPABLE);
 MAP(peers6, BPF_MAP_TYPE_HASH, struct mesh_address, struct mesh_peer, 65536, BPF_F_NO_PREALLOC);
 MAP(netns, BPF_MAP_TYPE_HASH, __u64, struct mesh_netns, 16384, BPF_F_NO_PREALLOC);
 MAP(exact, BPF_MAP_TYPE_HASH, struct mesh_tuple, struct mesh_exact, 65536, BPF_F_NO_PREALLOC);
@@ -68,6 +68,50 @@ static __always_inline void stat_add(__u32 stat)
 	__u64 *count = bpf_map_lookup_elem(&stats, &stat);
 	if (count)
 		*count += 1;
+}
+
+/* The slot of ADDRESS in BUCKET, 0: it is not there. */
+static __always_inline __u64 peer_slot(__u32 bucket, __be32 address)
+{
+	struct mesh_peer_bucket *found = bpf_map_lookup_elem(&peers4, &bucket);
+	if (!found)
+		return 0;
+#pragma unroll
+	for (int i = 0; i < MESH_PEER_SLOTS; i++) {
+		__u64 slot = *(volatile __u64 *)&found->slot[i];
+		if (slot >> 32 == address)
+			return slot;
+	}
+	return 0;
+}
+
+static __always_inline struct mesh_peer peer_of_v4(__be32 address)
+{
+	struct mesh_peer none = {};
+	__u32 zero = 0;
+	struct mesh_control *settings = bpf_map_lookup_elem(&control, &zero);
+	if (!settings || !address)
+		return none;
+	__u64 hash = mesh_peer_hash(address);
+	__u64 slot = peer_slot(hash & settings->peer_mask, address);
+	if (!slot)
+		slot = peer_slot(hash >> 24 & settings->peer_mask, address);
+	return (struct mesh_peer){.endpoint = (__u32)slot >> 8, .flags = slot & 0xff};
+}
+
+static __always_inline bool address_is_v4(const struct mesh_address *address)
+{
+	return !address->part[0] && !address->part[1] && address->part[2] == bpf_htonl(0xffff);
+}
+
+/* Who has this address; endpoint 0: nobody of the mesh. */
+static __always_inline struct mesh_peer peer_of(const struct mesh_address *address)
+{
+	if (address_is_v4(address))
+		return peer_of_v4(address->part[3]);
+	struct mesh_address key = *address;
+	struct mesh_peer *peer = bpf_map_lookup_elem(&peers6, &key);
+	return peer ? *peer : (struct mesh_peer){};
 }
 
 #endif

@@ -17,6 +17,7 @@ struct packet {
 	bool again;   /* decided before, under another generation or inventory */
 	bool quiet;   /* an allow is counted and recorded elsewhere */
 	__u8 hook;    /* enum mesh_hook */
+	struct mesh_peer self; /* who has this end's address */
 };
 
 enum parsed { PARSED, PARSED_OTHER, PARSED_OPTIONS, PARSED_BROKEN };
@@ -142,7 +143,8 @@ __noinline int judge(const struct mesh_control *settings, const struct packet *p
 {
 	if (!settings || !packet)
 		return JUDGED_DENY;
-	struct party src = {}, dst = {};
+	struct party near = {}, far = {};
+	struct party *src = packet->inbound ? &far : &near, *dst = packet->inbound ? &near : &far;
 	bool is_reply = packet->leaves == packet->inbound;
 	struct flow flow = {
 		.protocol = packet->protocol,
@@ -151,19 +153,19 @@ __noinline int judge(const struct mesh_control *settings, const struct packet *p
 		.src_port = is_reply ? packet->dst_port : packet->src_port,
 		.dst_port = is_reply ? packet->src_port : packet->dst_port,
 	};
-	party_of_address(&flow.src, &src);
+	party_of_peer(&packet->self, &near);
+	party_of_address(packet->inbound ? &flow.src : &flow.dst, &far);
 	if (packet->inbound)
-		party_of_socket(&flow, &src);
-	party_of_address(&flow.dst, &dst);
-	if (src.endpoint && src.endpoint == dst.endpoint)
+		party_of_socket(&flow, &far);
+	if (near.endpoint && near.endpoint == far.endpoint)
 		return JUDGED_PASS;
-	struct verdict verdict = decide(src.src, src.block, dst.dst, packet->protocol, flow.dst_port);
+	struct verdict verdict = decide(src->src, src->block, dst->dst, packet->protocol, flow.dst_port);
 	if (verdict.allow && packet->quiet)
 		return JUDGED_PASS;
 	bool pass = verdict.allow || settings->mode == MESH_OBSERVE;
-	if (!pass && left_before_switch(settings, packet, &src))
+	if (!pass && left_before_switch(settings, packet, src))
 		return JUDGED_BEFORE;
-	flow_of(&src, &dst, &flow);
+	flow_of(src, dst, &flow);
 	count_decision(verdict.rule, packet->again ? SIDE_AGAIN : packet->inbound ? SIDE_RECEIVER : SIDE_CALLER);
 	record_flow(settings, &flow, verdict, packet->hook, packet->again ? MESH_RECORD_AGAIN : 0);
 	return pass ? JUDGED_PASS : JUDGED_DENY;
@@ -179,7 +181,7 @@ static __always_inline void tuple_of_packet(const struct packet *packet, struct 
 }
 
 /* Asks meshd to reset a live connection that is now denied. */
-static __always_inline void order_reset(const struct packet *packet, __u32 endpoint)
+static __always_inline void order_reset(const struct packet *packet)
 {
 	struct mesh_order *order = bpf_ringbuf_reserve(&orders, sizeof(*order), 0);
 	if (!order) {
@@ -188,7 +190,7 @@ static __always_inline void order_reset(const struct packet *packet, __u32 endpo
 	}
 	__builtin_memset(order, 0, sizeof(*order));
 	order->kind = MESH_ORDER_RESET;
-	order->netns = endpoint;
+	order->netns = packet->self.endpoint;
 	tuple_of_packet(packet, &order->tuple);
 	bpf_ringbuf_submit(order, 0);
 }
@@ -199,7 +201,7 @@ static __always_inline bool stamp_is_current(const struct mesh_socket *socket, c
 }
 
 static __always_inline enum judged judge_tcp(struct bpf_sock *sk, struct mesh_socket *socket,
-					     const struct mesh_control *settings, struct packet *packet, __u32 endpoint)
+					     const struct mesh_control *settings, struct packet *packet)
 {
 	if (!socket && packet->opens)
 		socket = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
@@ -232,7 +234,7 @@ static __always_inline enum judged judge_tcp(struct bpf_sock *sk, struct mesh_so
 	socket->epoch = settings->epoch;
 	socket->generation = config.generation;
 	if (!pass && !packet->opens)
-		order_reset(packet, endpoint);
+		order_reset(packet);
 	return pass ? JUDGED_PASS : JUDGED_DENY;
 }
 
@@ -287,8 +289,8 @@ static __noinline enum judged judge_new(struct __sk_buff *skb, struct bpf_sock *
 		stat_add(MESH_STAT_MALFORMED);
 		return JUDGED_DENY;
 	}
-	struct mesh_peer *self = peer_of(leaves ? &packet.src : &packet.dst);
-	if (!self || !(self->flags & MESH_PEER_ENROLLED))
+	packet.self = peer_of(leaves ? &packet.src : &packet.dst);
+	if (!(packet.self.flags & MESH_PEER_ENROLLED))
 		return JUDGED_PASS;
 	if (leaves && is_multicast(&packet.dst) && parsed != PARSED)
 		return JUDGED_PASS;
@@ -305,7 +307,7 @@ static __noinline enum judged judge_new(struct __sk_buff *skb, struct bpf_sock *
 		return socket->verdict ? JUDGED_PASS : JUDGED_DENY;
 	if (packet.protocol == IPPROTO_UDP)
 		return judge_udp(settings, &packet);
-	return judge_tcp(sk, socket, settings, &packet, self->endpoint);
+	return judge_tcp(sk, socket, settings, &packet);
 }
 
 static __always_inline enum judged judge_packet(struct __sk_buff *skb, bool leaves)
@@ -350,8 +352,8 @@ static __always_inline enum judged judge_lookup(const volatile struct bpf_sk_loo
 			{ctx->remote_ip6[0], ctx->remote_ip6[1], ctx->remote_ip6[2], ctx->remote_ip6[3]}};
 		asm volatile("" : "+r"(packet.src.part[3]));
 	}
-	struct mesh_peer *self = peer_of(&packet.dst);
-	if (!self || !(self->flags & MESH_PEER_ENROLLED))
+	packet.self = peer_of(&packet.dst);
+	if (!(packet.self.flags & MESH_PEER_ENROLLED))
 		return JUDGED_PASS;
 	if (ctx->protocol == IPPROTO_UDP) {
 		/* The packet hook keeps UDP flows; here only answers to our own are let through. */

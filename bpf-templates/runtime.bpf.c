@@ -192,10 +192,7 @@ static __always_inline void exact_remember(struct bpf_sock_ops *ctx)
 	if (!space) {
 		struct mesh_address local;
 		__builtin_memcpy(&local, tuple.local, 16);
-		bool is_v4 = !local.part[0] && !local.part[1] && local.part[2] == bpf_htonl(0xffff);
-		__be32 v4 = local.part[3];
-		void *peer = is_v4 ? bpf_map_lookup_elem(&peers4, &v4) : bpf_map_lookup_elem(&peers6, &local);
-		if (!peer)
+		if (!peer_of(&local).endpoint)
 			return;
 		stat_add(MESH_STAT_FOREIGN_IDENTITY);
 	}

@@ -127,11 +127,6 @@ static __always_inline __u32 route_arm(__u32 src, __u32 block, __u32 dst, __u32 
 
 /* ---- Addresses ------------------------------------------------------------------------------ */
 
-static __always_inline bool address_is_v4(const struct mesh_address *address)
-{
-	return !address->part[0] && !address->part[1] && address->part[2] == bpf_htonl(0xffff);
-}
-
 static __always_inline struct mesh_address address_v4(__be32 v4)
 {
 	return (struct mesh_address){{0, 0, bpf_htonl(0xffff), v4}};
@@ -144,16 +139,6 @@ static __always_inline bool address_is_loopback(const struct mesh_address *addre
 		return (address->part[3] & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000) || !address->part[3];
 	return !address->part[0] && !address->part[1] && !address->part[2] &&
 	       (!address->part[3] || address->part[3] == bpf_htonl(1));
-}
-
-static __always_inline struct mesh_peer *peer_of(const struct mesh_address *address)
-{
-	if (address_is_v4(address)) {
-		__be32 v4 = address->part[3];
-		return bpf_map_lookup_elem(&peers4, &v4);
-	}
-	struct mesh_address key = *address;
-	return bpf_map_lookup_elem(&peers6, &key);
 }
 
 /* 1 where a < b (Hacker's Delight, section 2-12). */
@@ -210,21 +195,26 @@ static __always_inline void party_of_endpoint(__u32 endpoint, struct party *part
 		stat_add(MESH_STAT_UNKNOWN_CLASS);
 }
 
+static __always_inline void party_of_peer(const struct mesh_peer *peer, struct party *party)
+{
+	party->flags = peer->flags;
+	if (!(peer->flags & MESH_PEER_QUARANTINED)) {
+		party_of_endpoint(peer->endpoint, party);
+		return;
+	}
+	stat_add(MESH_STAT_QUARANTINED);
+	party->endpoint = peer->endpoint;
+}
+
 /* Who has this address: a workload, else world or an external by its block. Global, so that the
  * verifier looks at it once; only scalars come back from one, so 0 always does. */
 __noinline int party_of_address(const struct mesh_address *address, struct party *party)
 {
 	if (!address || !party)
 		return 0;
-	struct mesh_peer *peer = peer_of(address);
-	if (peer) {
-		party->flags = peer->flags;
-		if (peer->flags & MESH_PEER_QUARANTINED) {
-			stat_add(MESH_STAT_QUARANTINED);
-			party->endpoint = peer->endpoint;
-			return 0;
-		}
-		party_of_endpoint(peer->endpoint, party);
+	struct mesh_peer peer = peer_of(address);
+	if (peer.endpoint) {
+		party_of_peer(&peer, party);
 		return 0;
 	}
 	__u32 block = block_of(address);

@@ -35,7 +35,7 @@ struct accept_map {
 };
 static const struct accept_map accept_maps[] = {
 	{"control", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct mesh_control), BPF_F_MMAPABLE, false},
-	{"peers4", BPF_MAP_TYPE_HASH, 4, sizeof(struct mesh_peer), BPF_F_NO_PREALLOC, false},
+	{"peers4", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct mesh_peer_bucket), BPF_F_MMAPABLE, false},
 	{"peers6", BPF_MAP_TYPE_HASH, 16, sizeof(struct mesh_peer), BPF_F_NO_PREALLOC, false},
 	{"netns", BPF_MAP_TYPE_HASH, 8, sizeof(struct mesh_netns), BPF_F_NO_PREALLOC, false},
 	{"exact", BPF_MAP_TYPE_HASH, sizeof(struct mesh_tuple), sizeof(struct mesh_exact), BPF_F_NO_PREALLOC, false},

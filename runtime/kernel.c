@@ -209,6 +209,10 @@ static int runtime_adopt(struct kernel *kernel, struct why *why)
 	if (page == MAP_FAILED)
 		return why_set(why, -errno, "mapping control: %s", strerror(errno));
 	kernel->control = page;
+	r = peers_map(kernel->maps[KERNEL_MAP_peers4], &kernel->peers);
+	if (r)
+		return why_set(why, r, "mapping peers4: %s", strerror(-r));
+	kernel->control->peer_mask = kernel->peers.mask;
 	r = rings_open(kernel);
 	return r ? why_set(why, r, "the ring buffers: %s", strerror(-r)) : 0;
 }
@@ -260,6 +264,7 @@ void kernel_close(struct kernel *kernel)
 	if (!kernel)
 		return;
 	rings_close(kernel);
+	peers_unmap(&kernel->peers);
 	if (kernel->control)
 		munmap((void *)kernel->control, sysconf(_SC_PAGESIZE));
 	close_all(kernel->maps, KERNEL_MAP_COUNT);

@@ -12,7 +12,7 @@
 /* MAP(name, who, size): who binds it, and which size of the configuration it has (0: the object's). */
 #define KERNEL_MAPS(MAP)                                                                                               \
 	MAP(control, SHARED, 0)                                                                                        \
-	MAP(peers4, SHARED, config->endpoints)                                                                         \
+	MAP(peers4, SHARED, peers_buckets(config->endpoints))                                                          \
 	MAP(peers6, SHARED, config->endpoints)                                                                         \
 	MAP(netns, SHARED, 0)                                                                                          \
 	MAP(exact, SHARED, config->sockets)                                                                            \
@@ -90,12 +90,20 @@ struct ring_state {
 	void *context;
 };
 
+/* The mapped table of IPv4 addresses (peers.c). */
+struct peers {
+	struct mesh_peer_bucket *buckets;
+	uint32_t mask; /* buckets - 1 */
+	size_t bytes;
+};
+
 struct kernel {
 	const struct config *config;
 	int maps[KERNEL_MAP_COUNT];
 	int programs[KERNEL_PROGRAM_COUNT];
 	int links[KERNEL_CGROUP_COUNT]; /* -1: not attached */
 	volatile struct mesh_control *control;
+	struct peers peers;
 	struct ring_state ring;
 };
 
@@ -137,6 +145,18 @@ void object_close(struct object *object);
 /* Type, key, value, flags and (where SIZE) max_entries of MAP are those of FD; else -EUCLEAN. */
 int object_compare_map(const struct bpf_map *map, int fd, bool size, struct why *why);
 int object_map_info(int fd, struct bpf_map_info *ret_info);
+
+/* ---- IPv4 addresses (peers.c) ------------------------------------------------------------------- */
+
+/* How many buckets hold ENDPOINTS addresses. */
+uint32_t peers_buckets(uint32_t endpoints);
+int peers_map(int map, struct peers *ret_peers);
+void peers_unmap(struct peers *peers);
+/* ADDRESS as in the packet. -E2BIG: both of its buckets are full. */
+int peers_put(const struct peers *peers, uint32_t address, uint32_t endpoint, uint32_t flags);
+/* Takes out what is not WANTED. */
+void peers_keep(const struct peers *peers, bool (*wanted)(const void *context, uint32_t address, uint32_t endpoint),
+		const void *context);
 
 /* ---- Namespaces (netns.c) ----------------------------------------------------------------------- */
 

@@ -110,8 +110,9 @@ static void on_tick(void *context, uint32_t events)
 	(void)events;
 	node_watch_inventory(node);
 	int gone = kernel_sweep(node->kernel);
-	/* What could not be found is looked for once a second. */
-	if (gone || node->find_again || (node->place_problems && node->ticks++ % 4 == 0))
+	/* What could not be found is looked for once a second; what others attached meanwhile, every ten. */
+	node->ticks++;
+	if (gone || node->find_again || node->ticks % (node->place_problems ? 4 : 40) == 0)
 		node_find_places(node);
 	loop_timer(node->loop, loop_now_ms() + HOUSEKEEPING_MS, on_tick, node);
 }
@@ -193,7 +194,6 @@ int node_start(struct node *node, const struct config *config, struct why *why)
 		r = kernel_attach(node->kernel, why);
 	if (r)
 		return r;
-	node->neighbours = (json_t *)kernel_neighbours(node->kernel);
 	struct why problem = {0};
 	if (node_read_inventory(node, &problem))
 		node_say("inventory: %s", problem.text);
@@ -229,7 +229,6 @@ void node_stop(struct node *node)
 		inventory_release(node->inventory);
 	registry_release(&node->registry);
 	free(node->inventory_problem);
-	json_decref(node->neighbours);
 	if (node->kernel)
 		kernel_close(node->kernel);
 	if (node->loop)

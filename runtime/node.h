@@ -63,7 +63,6 @@ struct node {
 	uint32_t ticks;
 	uint64_t resets;
 	bool adopted;
-	json_t *neighbours;
 };
 
 /* node.c */

@@ -25,6 +25,7 @@ struct proof {
 	struct object object;
 	json_t *manifest; /* for names; NULL: numbers */
 	uint32_t rules, replayed, classes;
+	struct peers peers;
 	const struct mesh_vector *decisions;
 	const struct mesh_address_vector *addresses;
 	const struct mesh_packet_vector *packets;
@@ -88,7 +89,7 @@ static int size_maps(struct proof *proof)
 		const char *name;
 		uint32_t entries;
 	} sizes[] = {
-		{"peers4", PROOF_CLASSES + proof->classes},
+		{"peers4", peers_buckets(PROOF_CLASSES + proof->classes)},
 		{"peers6", PROOF_CLASSES + proof->classes},
 		{"classes", PROOF_CLASSES + proof->classes},
 		{"vectors", proof->capacity},
@@ -164,19 +165,23 @@ static int put_endpoint(const struct proof *proof, uint32_t endpoint, uint32_t c
 {
 	struct mesh_class value = {.src = class, .dst = class};
 	struct mesh_peer peer = {.endpoint = endpoint, .flags = MESH_PEER_ENROLLED | MESH_PEER_LOCAL};
-	uint8_t v4[4], v6[16];
-	proof_addresses(endpoint, v4, v6);
+	uint32_t v4;
+	uint8_t v6[16];
+	proof_addresses(endpoint, (uint8_t *)&v4, v6);
 	int r = bpf_map_update_elem(map_fd(proof, "classes"), &endpoint, &value, BPF_ANY);
 	if (!r)
-		r = bpf_map_update_elem(map_fd(proof, "peers4"), v4, &peer, BPF_ANY);
+		r = peers_put(&proof->peers, v4, endpoint, peer.flags);
 	return r ? r : bpf_map_update_elem(map_fd(proof, "peers6"), v6, &peer, BPF_ANY);
 }
 
-static int fill_maps(const struct proof *proof)
+static int fill_maps(struct proof *proof)
 {
 	struct mesh_control control = {.active = 1, .epoch = 1, .record_rate = UINT32_MAX};
 	__u32 zero = 0;
-	int r = bpf_map_update_elem(map_fd(proof, "control"), &zero, &control, BPF_ANY);
+	int r = peers_map(map_fd(proof, "peers4"), &proof->peers);
+	control.peer_mask = proof->peers.mask;
+	if (!r)
+		r = bpf_map_update_elem(map_fd(proof, "control"), &zero, &control, BPF_ANY);
 	if (!r)
 		r = put_endpoint(proof, PROOF_CALLER, MESH_CLASS_OTHER);
 	if (!r)
@@ -230,6 +235,7 @@ static void instance_stop(struct proof *proof)
 		munmap(proof->vectors, mapped_bytes(proof->capacity, sizeof(struct mesh_vector)));
 	if (proof->answers)
 		munmap(proof->answers, mapped_bytes(proof->capacity, ANSWER_STRIDE));
+	peers_unmap(&proof->peers);
 	ring_buffer__free(proof->records);
 	if (proof->object.bpf)
 		object_close(&proof->object);

@@ -221,74 +221,91 @@ static bool address_is_v4(const uint8_t address[16])
 	return memcmp(address, mapped, sizeof(mapped)) == 0;
 }
 
-struct family {
-	bool v4;
-	int map;
-	size_t key_size, key_at; /* key_at: where it lies in the 16 bytes */
-};
-
-static bool in_family(const struct endpoint *endpoint, const struct family *family)
+/* An endpoint that lies in REGISTRY with this very address. */
+static bool is_wanted(const void *context, uint32_t address, uint32_t endpoint)
 {
-	return endpoint->owner && address_is_v4(endpoint->address) == family->v4;
+	const struct registry *registry = context;
+	uint32_t now;
+	if (endpoint >= registry->len || !registry->at[endpoint].owner)
+		return false;
+	memcpy(&now, registry->at[endpoint].address + 12, sizeof(now));
+	return address_is_v4(registry->at[endpoint].address) && now == address;
 }
 
-/* Returns how many did not fit; *RET_FIRST is one of them. */
-static int put_peers(const struct registry *registry, const struct family *family, uint32_t *ret_first)
+/* Those that do not fit are counted; *RET_FIRST is one of them. Low numbers last: they win. */
+static int put_peers4(const struct kernel *kernel, const struct registry *registry, uint32_t *ret_first)
+{
+	int missing = 0;
+	for (uint32_t i = registry->len; i-- > 1;) {
+		uint32_t address;
+		memcpy(&address, registry->at[i].address + 12, sizeof(address));
+		if (!registry->at[i].owner || !address_is_v4(registry->at[i].address) ||
+		    !peers_put(&kernel->peers, address, i, registry->at[i].flags))
+			continue;
+		missing++;
+		*ret_first = i;
+	}
+	return missing;
+}
+
+static int put_peers6(const struct kernel *kernel, const struct registry *registry, uint32_t *ret_first)
 {
 	int missing = 0;
 	for (uint32_t i = registry->len; i-- > 1;) {
 		const struct endpoint *endpoint = &registry->at[i];
 		struct mesh_peer peer = {.endpoint = i, .flags = endpoint->flags};
-		if (!in_family(endpoint, family))
+		if (!endpoint->owner || address_is_v4(endpoint->address))
 			continue;
-		int r = bpf_map_update_elem(family->map, endpoint->address + family->key_at, &peer, BPF_ANY);
+		int r = bpf_map_update_elem(kernel->maps[KERNEL_MAP_peers6], endpoint->address, &peer, BPF_ANY);
 		if (r && r != -E2BIG)
 			return r;
-		if (r) {
-			missing++;
-			*ret_first = i;
-		}
+		if (!r)
+			continue;
+		missing++;
+		*ret_first = i;
 	}
 	return missing;
 }
 
-static int publish_family(const struct registry *registry, const struct family *family, struct why *why)
+static int remove_peers6(const struct kernel *kernel, const struct registry *registry)
 {
-	size_t size = family->key_size;
-	struct wanted wanted = {.key_size = size};
-	char *keys = malloc((registry->len + 1) * size);
-	uint32_t first = 0;
+	struct wanted wanted = {.key_size = 16};
+	uint8_t(*keys)[16] = malloc((registry->len + 1) * sizeof(*keys));
 	if (!keys)
-		return why_set(why, -ENOMEM, "out of memory");
+		return -ENOMEM;
 	for (uint32_t i = 1; i < registry->len; i++)
-		if (in_family(&registry->at[i], family))
-			memcpy(keys + wanted.count++ * size, registry->at[i].address + family->key_at, size);
-	compare_size = size;
-	qsort(keys, wanted.count, size, compare_keys);
+		if (registry->at[i].owner && !address_is_v4(registry->at[i].address))
+			memcpy(keys[wanted.count++], registry->at[i].address, sizeof(*keys));
+	compare_size = sizeof(*keys);
+	qsort(keys, wanted.count, sizeof(*keys), compare_keys);
 	wanted.keys = keys;
-	int missing = put_peers(registry, family, &first);
-	int r = missing < 0 ? missing : remove_others(family->map, &wanted);
-	if (!r && missing)
-		missing = put_peers(registry, family, &first);
+	int r = remove_others(kernel->maps[KERNEL_MAP_peers6], &wanted);
 	free(keys);
-	if (r || missing < 0)
-		return why_set(why, r ? r : missing, "publishing addresses: %s", strerror(r ? -r : -missing));
-	if (missing)
-		return why_set(why, -ENOSPC,
-			       "%s is full: %d addresses did not fit and are strangers to the mesh, one of them %s's; "
-			       "raise sizes: endpoints",
-			       family->v4 ? "peers4" : "peers6", missing, registry->at[first].owner);
-	return 0;
+	return r;
 }
 
+static int full(const struct registry *registry, const char *map, int missing, uint32_t first, struct why *why)
+{
+	return why_set(why, -ENOSPC,
+		       "%s is full: %d addresses did not fit and are strangers to the mesh, one of them %s's; "
+		       "raise sizes: endpoints",
+		       map, missing, registry->at[first].owner);
+}
+
+/* What did not fit beside the old is tried again when the old is gone. */
 int kernel_publish_peers(struct kernel *kernel, const struct registry *registry, struct why *why)
 {
-	const struct family families[] = {
-		{true, kernel->maps[KERNEL_MAP_peers4], 4, 12},
-		{false, kernel->maps[KERNEL_MAP_peers6], 16, 0},
-	};
-	struct why second = {""};
-	int r = publish_family(registry, &families[0], why);
-	int also = publish_family(registry, &families[1], &second);
-	return r || !also ? r : why_set(why, also, "%s", second.text);
+	uint32_t first4 = 0, first6 = 0;
+	int missing4 = put_peers4(kernel, registry, &first4), missing6 = put_peers6(kernel, registry, &first6);
+	peers_keep(&kernel->peers, is_wanted, registry);
+	int r = missing6 < 0 ? missing6 : remove_peers6(kernel, registry);
+	if (!r && missing4)
+		missing4 = put_peers4(kernel, registry, &first4);
+	if (!r && missing6)
+		missing6 = put_peers6(kernel, registry, &first6);
+	if (r || missing6 < 0)
+		return why_set(why, r ? r : missing6, "publishing addresses: %s", strerror(r ? -r : -missing6));
+	if (missing4)
+		return full(registry, "peers4", missing4, first4, why);
+	return missing6 ? full(registry, "peers6", missing6, first6, why) : 0;
 }

@@ -150,10 +150,10 @@ json_t *node_status(struct node *node)
 	const struct resident *active = node_active(node);
 	volatile struct mesh_control *control = kernel_control(node->kernel);
 	json_t *problems = problems_json(node);
-	json_t *status = json_pack("{s:s, s:s, s:b, s:b, s:i, s:o, s:O, s:o, s:o, s:o, s:I, s:I, s:I}", "state", state_of(node),
+	json_t *status = json_pack("{s:s, s:s, s:b, s:b, s:i, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I}", "state", state_of(node),
 				   "mesh", node->config->mesh, "adopted", node->adopted, "development_key",
 				   is_development(node->config), "epoch", (int)control->epoch, "inventory", people_json(node),
-				   "neighbours", node->neighbours, "generations", generations_json(node), "stats",
+				   "neighbours", (json_t *)kernel_neighbours(node->kernel), "generations", generations_json(node), "stats",
 				   stats_json(node), "problems", problems, "resets", (json_int_t)node->resets, "flows",
 				   (json_int_t)node->flows.next, "flow_lines_dropped", (json_int_t)control_dropped(node->control));
 	json_object_set_new(status, "ok", json_boolean(json_array_size(problems) == 0));
