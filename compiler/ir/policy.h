@@ -79,6 +79,12 @@ struct policy_external {
 	struct span span;
 };
 
+/* The name that an identity was declared by; its class may have another, or be a service's. */
+struct policy_identity {
+	const char *name; /* qualified */
+	uint32_t class;
+};
+
 /* ---- Rules ---------------------------------------------------------------------------------- */
 
 /* classes x blocks. */
@@ -195,6 +201,7 @@ struct policy {
 	VEC(uint32_t) block_dst; /* by block: destination class of an address that is no workload */
 	VEC(struct policy_service) services; /* by qualified name */
 	VEC(struct policy_external) externals;
+	VEC(struct policy_identity) identities;
 	uint32_t sets; /* backend sets */
 	VEC(struct policy_rule) rules; /* by rank */
 	VEC(enum policy_verdict) defaults; /* by destination class; AUDIT: allow and report */

@@ -105,6 +105,9 @@ static struct names names_of(struct reading *reading, enum who who)
 		if (kind == CLASS_SERVICE || kind == CLASS_NAMESPACE || (kind == CLASS_IDENTITY && who == FROM))
 			vec_push(reading->arena, &names, (struct named){policy->classes.at[i].name, i, UINT32_MAX});
 	}
+	for (uint32_t i = 0; i < policy->identities.len && who == FROM; i++)
+		vec_push(reading->arena, &names,
+			 (struct named){policy->identities.at[i].name, policy->identities.at[i].class, UINT32_MAX});
 	for (uint32_t i = 0; i < policy->externals.len && who == TO; i++)
 		vec_push(reading->arena, &names, (struct named){policy->externals.at[i].name, CLASS_WORLD, i});
 	return names;
@@ -135,7 +138,7 @@ static int find_name(struct reading *reading, const char *name, enum who who, st
 	const struct named *found = NULL;
 	for (size_t i = 0; i < names.len; i++) {
 		const char *have = strchr(name, '/') ? names.at[i].name : short_name(names.at[i].name);
-		if (strcmp(have, name) != 0)
+		if (strcmp(have, name) != 0 || (found && found->class == names.at[i].class && found->external == names.at[i].external))
 			continue;
 		if (found)
 			return refuse(reading, "'%.60s' may be '%.60s' or '%.60s': write it with its namespace", name,

@@ -163,9 +163,14 @@ static void lower_classes(struct lowerer *lowerer)
 	if (lowerer->policy->classes.len > CLASS_LIMIT)
 		diag_add(&lowerer->run->diags, DIAG_BOUND, lowerer->ast->mesh->name.span,
 			 "more than %d services, identities and namespaces", CLASS_LIMIT);
-	for (struct ast_decl *decl = lowerer->ast->first; decl; decl = decl->next)
-		if (decl->kind == DECL_IDENTITY && decl->bound)
+	for (struct ast_decl *decl = lowerer->ast->first; decl; decl = decl->next) {
+		if (decl->kind != DECL_IDENTITY)
+			continue;
+		if (decl->bound)
 			decl->number = ((struct ast_decl *)decl->bound)->number;
+		vec_push(lowerer->arena, &lowerer->policy->identities,
+			 (struct policy_identity){ast_qualified(lowerer->arena, decl->ns, decl->name.text), decl->number});
+	}
 	lowerer->policy->sources = lowerer->policy->classes.len;
 }
 

@@ -1,10 +1,13 @@
-/* Asks the kernel: ask POLICY REQUESTS, request lines as `meshc why --requests` reads them. Compiles the
- * policy, loads it, has the program decide all of them, and prints the answers as `why` prints its own. */
+/* Asks the kernel.
+ * ask POLICY REQUESTS: request lines as `meshc why --requests` reads them. Compiles the policy, loads it,
+ * has the program decide all of them, and prints the answers as `why` prints its own.
+ * ask --load BUNDLE...: loads every program of a bundle, so that the verifier sees all of them. */
 #include "verb/answer.h"
 
 #include "ir/request.h"
 #include "pass/engine.h"
 
+#include <bpf/libbpf.h>
 #include <stdlib.h>
 
 struct asked {
@@ -47,15 +50,29 @@ static int print_answers(struct run *run, struct engine *engine, const struct as
 	return EXIT_YES;
 }
 
+static int load_all(int count, char **paths)
+{
+	int code = EXIT_YES;
+	for (int i = 0; i < count; i++) {
+		struct bpf_object *object = bpf_object__open_file(paths[i], NULL);
+		if (!object || bpf_object__load(object))
+			code = verb_cannot("%s: the verifier refuses it", paths[i]);
+		bpf_object__close(object);
+	}
+	return code;
+}
+
 int main(int argc, char **argv)
 {
+	if (argc > 2 && strcmp(argv[1], "--load") == 0)
+		return load_all(argc - 2, argv + 2);
 	struct options options = {.format = "json"};
 	struct engine *engine = NULL;
 	struct asked asked = {0};
 	struct run run;
 	char *log = NULL;
 	if (argc != 3)
-		return verb_cannot("usage: ask POLICY REQUESTS");
+		return verb_cannot("usage: ask POLICY REQUESTS, or ask --load BUNDLE...");
 	int code = verb_load(&options, &run, 1, argv + 1);
 	if (!code)
 		code = read_requests(&run, argv[2], &asked);

@@ -60,6 +60,23 @@ def why_codes(folder):
     expect("why: did you mean", "frontend" in err, err)
 
 
+IDENTITIES = """mesh m: trust "t", ingress deny, egress deny;
+namespace a;
+service web { tcp 80; }
+identity robot = "spiffe://t/ns/ci/sa/deployer";
+identity far = "spiffe://elsewhere/x";
+identity same = "spiffe://t/ns/a/sa/web";
+allow r: from robot, far to web;
+"""
+
+
+def why_identities(folder):
+    """By the name that it was declared by, and by that of its namespace and account."""
+    for name, wants in [("robot", "allow"), ("a/robot", "allow"), ("far", "allow"), ("ci/deployer", "allow"), ("same", "deny"), ("web", "deny")]:
+        code, out, err = folder.run("why", f"--from={name}", "--to=web", "--format=json", "-", stdin=IDENTITIES)
+        expect(f"why: from identity {name}", code == 0 and json.loads(out)["verdict"] == wants, f"exit {code} {err} {out}")
+
+
 def json_everywhere(folder):
     bad = SMALL.replace("to ledger port 5432", "to ledgr")
     failing = SMALL.replace("expect allow by post", "expect deny by post")
@@ -125,6 +142,7 @@ def run():
     help_and_flags(folder)
     standard_input(folder)
     why_codes(folder)
+    why_identities(folder)
     json_everywhere(folder)
     folders(folder)
     not_enforceable(folder)
