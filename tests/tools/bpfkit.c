@@ -1,8 +1,11 @@
 /* What the end-to-end tests do to a node that is none of meshd's business: foreign programs, and a look
  * into pinned maps.
  *
- *   bpfkit attach OBJECT PROGRAM CGROUP [multi|override|alone|link]   at a cgroup; stays until killed
- *   bpfkit lookup OBJECT PROGRAM NETNS PORT   sk_lookup; its map "socks" gets the socket listening on PORT
+ *   bpfkit attach OBJECT PROGRAM CGROUP [multi|override|alone|link]   at a cgroup; says "attached"; a link
+ *                                             goes when it is killed
+ *   bpfkit detach CGROUP                      connect4 programs that were attached there without a link
+ *   bpfkit lookup OBJECT PROGRAM              sk_lookup in this namespace; its map "socks" gets a listener
+ *                                             that answers every line with "thief"; until killed
  *   bpfkit age MAP SECONDS                    turns the clock of a table of flows
  *   bpfkit links                              ids of the links there are, one a line
  */
@@ -13,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,20 +29,22 @@ static int failed(const char *what)
 	return 1;
 }
 
+static struct bpf_object *object;
+
 static struct bpf_program *load(const char *path, const char *name)
 {
-	struct bpf_object *object = bpf_object__open(path);
+	object = bpf_object__open(path);
 	if (!object || bpf_object__load(object))
 		return NULL;
 	return bpf_object__find_program_by_name(object, name);
 }
 
-/* A link goes with us; a program attached the old way is taken off when standard input ends. */
-static int stay(void)
+static int attached(bool stay)
 {
 	puts("attached");
 	fflush(stdout);
-	pause();
+	while (stay)
+		pause();
 	return 0;
 }
 
@@ -51,9 +57,9 @@ static int attach(char **argv)
 		return failed(argv[0]);
 	enum bpf_attach_type type = bpf_program__expected_attach_type(program);
 	if (strcmp(how, "link") == 0)
-		return bpf_link_create(bpf_program__fd(program), cgroup, type, NULL) < 0 ? failed("link") : stay();
+		return bpf_link_create(bpf_program__fd(program), cgroup, type, NULL) < 0 ? failed("link") : attached(true);
 	unsigned flags = strcmp(how, "multi") == 0 ? BPF_F_ALLOW_MULTI : strcmp(how, "override") == 0 ? BPF_F_ALLOW_OVERRIDE : 0;
-	return bpf_prog_attach(bpf_program__fd(program), cgroup, type, flags) ? failed("attach") : stay();
+	return bpf_prog_attach(bpf_program__fd(program), cgroup, type, flags) ? failed("attach") : attached(false);
 }
 
 static int detach(char **argv)
@@ -71,13 +77,35 @@ static int detach(char **argv)
 	return 0;
 }
 
+static int answer_all(int listener)
+{
+	char line[256];
+	for (;;) {
+		int child = accept(listener, NULL, NULL);
+		if (child < 0)
+			return failed("accept");
+		if (recv(child, line, sizeof(line), 0) > 0)
+			send(child, "thief\n", 6, MSG_NOSIGNAL);
+		close(child);
+	}
+}
+
 static int lookup(char **argv)
 {
+	struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	struct bpf_program *program = load(argv[0], argv[1]);
-	int netns = open(argv[2], O_RDONLY);
-	if (!program || netns < 0)
+	int netns = open("/proc/self/ns/net", O_RDONLY), listener = socket(AF_INET, SOCK_STREAM, 0);
+	if (!program || bind(listener, (struct sockaddr *)&any, sizeof(any)) || listen(listener, 16))
 		return failed(argv[0]);
-	return bpf_link_create(bpf_program__fd(program), netns, BPF_SK_LOOKUP, NULL) < 0 ? failed("link") : stay();
+	__u32 zero = 0;
+	__u64 socket = listener;
+	int map = bpf_object__find_map_fd_by_name(object, "socks");
+	if (bpf_map_update_elem(map, &zero, &socket, BPF_ANY))
+		return failed("socks");
+	if (bpf_link_create(bpf_program__fd(program), netns, BPF_SK_LOOKUP, NULL) < 0)
+		return failed("link");
+	attached(false);
+	return answer_all(listener);
 }
 
 static int age(char **argv)
@@ -111,7 +139,7 @@ int main(int argc, char **argv)
 		const char *name;
 		int words;
 		int (*run)(char **argv);
-	} verbs[] = {{"attach", 3, attach}, {"detach", 1, detach}, {"lookup", 3, lookup}, {"age", 2, age}, {"links", 0, links}};
+	} verbs[] = {{"attach", 3, attach}, {"detach", 1, detach}, {"lookup", 2, lookup}, {"age", 2, age}, {"links", 0, links}};
 	for (size_t i = 0; argc > 1 && i < sizeof(verbs) / sizeof(*verbs); i++)
 		if (strcmp(argv[1], verbs[i].name) == 0 && argc >= 2 + verbs[i].words)
 			return verbs[i].run(argv + 2);
