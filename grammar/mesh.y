@@ -112,7 +112,7 @@ static struct ast_text *text_node(struct parser *parser, struct ast_text text)
 %token <text> STICKY "sticky" BY "by" SOURCE "source" NEVER "never" THROUGH "through" TEST "test" EXPECT "expect"
 %token <text> WITH "with"
 
-%type <text> name word qualified label value
+%type <text> name word word_but_per qualified label value
 %type <texts> qualified_list addr_list addr_excepts value_list subset_name
 %type <range> range range_list ports
 %type <number> target weight
@@ -345,7 +345,7 @@ split
 	;
 /* `per` begins `per connection`: it is no subset's name here without quotes. */
 subset_name
-	: NAME		{ $$ = text_node(parser, $1); }
+	: word_but_per	{ $$ = text_node(parser, $1); }
 	| STRING	{ $$ = text_node(parser, $1); }
 	;
 weight: NUMBER ;
@@ -399,10 +399,14 @@ name
 	| STRING
 	;
 word
+	: word_but_per
+	| PER
+	;
+word_but_per
 	: NAME
 	| MESH | TRUST | INGRESS | EGRESS | DENY | ALLOW | AUDIT | SERVICE | EXTERNAL | IDENTITY | CIDR | GROUP
 	| WORKLOAD | ADDRESS | ACCOUNT | TCP | UDP | HTTP | GRPC | SUBSET | MTLS | STRICT | PERMISSIVE | OFF | FOR
-	| UNTIL | BECAUSE | PORT | ROUTE | SPLIT | PER | CONNECTION | STICKY | BY | SOURCE | NEVER | THROUGH | TEST
+	| UNTIL | BECAUSE | PORT | ROUTE | SPLIT | CONNECTION | STICKY | BY | SOURCE | NEVER | THROUGH | TEST
 	| EXPECT | WITH
 	;
 

@@ -116,13 +116,17 @@ static int read_folder(struct sources *sources, const char *path, int depth, siz
 	for (size_t i = 0; i < names.len; i++) {
 		const char *inner = arena_printf(sources->arena, "%s/%s", path, names.at[i]);
 		struct stat st;
-		if (stat(inner, &st))
-			return -errno;
 		size_t len = strlen(names.at[i]);
+		bool is_policy = len > 5 && strcmp(names.at[i] + len - 5, ".mesh") == 0;
 		int r = 0;
+		if (stat(inner, &st)) {
+			if (!is_policy)
+				continue;
+			return errno == ENOENT ? -ENOLINK : -errno; /* a link to nowhere */
+		}
 		if (S_ISDIR(st.st_mode)) {
 			r = read_folder(sources, inner, depth + 1, count);
-		} else if (len > 5 && strcmp(names.at[i] + len - 5, ".mesh") == 0) {
+		} else if (is_policy) {
 			r = ++*count > FOLDER_FILES ? -E2BIG : read_file(sources, inner);
 		}
 		if (r)

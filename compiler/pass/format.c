@@ -179,7 +179,7 @@ static void print_arm(struct text *text, const struct ast_arm *arm)
 	text_add(text, "split %s", arm->per_connection ? "per connection " : "");
 	for (const struct ast_split *split = arm->splits; split; split = split->next) {
 		if (split->subset) {
-			/* Words of the grammar are no names here: quoted, they are. */
+			/* `per` is no name here: quoted, it is. */
 			if (strpbrk(split->subset->text, "./\" ") || !split->subset->text[0] || split->subset->quoted)
 				ast_print_string(text, split->subset->text);
 			else

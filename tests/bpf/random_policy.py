@@ -98,6 +98,10 @@ def word(name):
     return name if plain and name.isascii() and name not in RESERVED else quote(name)
 
 
+def split_name(subset):
+    return quote(subset) if subset == "per" else word(subset)  # `split per` begins `per connection`
+
+
 def name_text(full, ns):
     of, name = full.split("/")
     return word(name) if of == ns else f"{word(of)}/{word(name)}"
@@ -176,7 +180,7 @@ def external_text(external):
 def arm_text(arm, ns):
     text = f"from {party_text(arm.src, ns)} " if arm.src else ""
     text += f"when {cond_text(arm.when)} " if arm.when else ""
-    splits = ", ".join(f"{quote(s)} {w}" if s else str(w) for s, w in arm.splits)
+    splits = ", ".join(f"{split_name(s)} {w}" if s else str(w) for s, w in arm.splits)
     return f"{text}split {'per connection ' if arm.per_connection else ''}{splits};"
 
 
@@ -293,7 +297,7 @@ def random_service(rng, ns, name, l7):
         kinds = rng.choice([["http"], ["http"], ["grpc"], ["http", "grpc"], ["http", "tcp", "udp"]])
     service = Service(ns, name, random_ports(rng, kinds))
     service.ingress = rng.choice(EFFECTS) if chance(rng, 30) else None
-    service.subsets = rng.sample(["v1", "v2", "per", "canary"], rng.randint(1, 3)) if chance(rng, 50) else []
+    service.subsets = rng.sample(["v1", "v2", "per", "off", "canary"], rng.randint(1, 3)) if chance(rng, 50) else []
     return service
 
 

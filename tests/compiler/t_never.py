@@ -9,7 +9,7 @@ import oracle
 import random_policy
 from common import Folder, expect
 
-POLICIES = 45
+POLICIES = 32
 
 
 def small(seed):
