@@ -164,3 +164,10 @@ held() {
 	wait "${!pid}" 2>/dev/null
 	tail -1 "$NODE/log/hold-$1" | cut -d' ' -f1
 }
+
+# meshd whose host is the workload HOST, instead of the machine that the tests run on.
+meshd_in() {
+	printf '#!/bin/bash\nexec nsenter --net=/run/netns/%s %q "$@"\n' "$(node_netns "$1")" "$BUILD/meshd" >"$NODE/meshd-in"
+	chmod +x "$NODE/meshd-in"
+	MESHD=$NODE/meshd-in
+}

@@ -7,7 +7,7 @@
  *   bpfkit lookup OBJECT PROGRAM              sk_lookup in this namespace; its map "socks" gets a listener
  *                                             that answers every line with "thief"; until killed
  *   bpfkit age MAP SECONDS                    turns the clock of a table of flows
- *   bpfkit links                              ids of the links there are, one a line
+ *   bpfkit count CGROUP NETNS...              how many programs are attached there
  */
 #include "abi.h"
 
@@ -124,12 +124,28 @@ static int age(char **argv)
 	return 0;
 }
 
-static int links(char **argv)
+/* Every kind of program that a mesh attaches, and sk_lookup in the namespaces. */
+static int count(char **argv)
 {
-	__u32 id = 0;
-	(void)argv;
-	while (bpf_link_get_next_id(id, &id) == 0)
-		printf("%u\n", id);
+	static const enum bpf_attach_type types[] = {
+		BPF_CGROUP_INET4_CONNECT, BPF_CGROUP_INET6_CONNECT, BPF_CGROUP_UDP4_SENDMSG, BPF_CGROUP_UDP6_SENDMSG,
+		BPF_CGROUP_UDP4_RECVMSG, BPF_CGROUP_UDP6_RECVMSG, BPF_CGROUP_INET4_GETPEERNAME, BPF_CGROUP_INET6_GETPEERNAME,
+		BPF_CGROUP_INET_INGRESS, BPF_CGROUP_INET_EGRESS, BPF_CGROUP_INET_SOCK_CREATE, BPF_CGROUP_SOCK_OPS};
+	unsigned sum = 0;
+	int cgroup = open(argv[0], O_RDONLY | O_DIRECTORY);
+	for (size_t i = 0; i < sizeof(types) / sizeof(*types); i++) {
+		__u32 ids[64], found = 64;
+		if (bpf_prog_query(cgroup, types[i], 0, NULL, ids, &found))
+			return failed(argv[0]);
+		sum += found;
+	}
+	for (argv++; *argv; argv++) {
+		__u32 ids[64], found = 64;
+		if (bpf_prog_query(open(*argv, O_RDONLY), BPF_SK_LOOKUP, 0, NULL, ids, &found))
+			return failed(*argv);
+		sum += found;
+	}
+	printf("%u\n", sum);
 	return 0;
 }
 
@@ -139,10 +155,10 @@ int main(int argc, char **argv)
 		const char *name;
 		int words;
 		int (*run)(char **argv);
-	} verbs[] = {{"attach", 3, attach}, {"detach", 1, detach}, {"lookup", 2, lookup}, {"age", 2, age}, {"links", 0, links}};
+	} verbs[] = {{"attach", 3, attach}, {"detach", 1, detach}, {"lookup", 2, lookup}, {"age", 2, age}, {"count", 1, count}};
 	for (size_t i = 0; argc > 1 && i < sizeof(verbs) / sizeof(*verbs); i++)
 		if (strcmp(argv[1], verbs[i].name) == 0 && argc >= 2 + verbs[i].words)
 			return verbs[i].run(argv + 2);
-	fputs("usage: bpfkit attach|detach|lookup|age|links ...\n", stderr);
+	fputs("usage: bpfkit attach|detach|lookup|age|count ...\n", stderr);
 	return 2;
 }
