@@ -201,8 +201,7 @@ def declarations(policy):
     for ns, (ingress, egress) in policy.spaces.items():
         said = [f"ingress {ingress}"] if ingress else []
         said += [f"egress {egress}"] if egress else []
-        if said:
-            lines.append((None, f"namespace {word(ns)}: {', '.join(said)};"))
+        lines.append((None, f"namespace {word(ns)}: {', '.join(said)};") if said else (ns, ""))
     for service in policy.services.values():
         lines.append((service.ns, service_text(service)))
     for external in policy.externals.values():
