@@ -224,6 +224,7 @@ def udp_datagram(port, text=b"x\n"):
 
 
 RAW = {
+    "plain": lambda s, t, p: ipv4(s, t, 17, udp_datagram(p)),
     # Record route: an IP option that every host accepts (RFC 791).
     "options": lambda s, t, p: ipv4(s, t, 17, udp_datagram(p), bytes([7, 7, 4, 0, 0, 0, 0, 0])),
     "sctp": lambda s, t, p: ipv4(s, t, 132, b"\0" * 16),
@@ -252,11 +253,6 @@ def ping(target):
             pass
     except OSError:
         sys.exit(1)
-
-
-def link_address(interface):
-    with open(f"/sys/class/net/{interface}/address") as file:
-        return bytes.fromhex(file.read().strip().replace(":", ""))
 
 
 def raw(name, source, target, port, mac):
