@@ -5,6 +5,7 @@
 #include "accept.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -22,20 +23,69 @@ void resident_release(struct resident *resident)
 {
 	if (resident->generation)
 		generation_release(resident->generation);
-	if (resident->bytes)
-		bundle_close(&resident->bundle);
-	free(resident->bytes);
+	names_release(resident->names);
 	json_decref(resident->conflicts);
 	*resident = (struct resident){0};
 }
 
 /* What a bundle says of itself, kept for status and flows. */
-static void resident_describe(struct resident *resident)
+static int resident_describe(struct resident *resident, const struct bundle *bundle)
 {
-	const char *digest = json_string_value(json_object_get(resident->bundle.manifest, "digest"));
+	const char *digest = json_string_value(json_object_get(bundle->manifest, "digest"));
 	snprintf(resident->digest, sizeof(resident->digest), "%s", digest ? digest : "?");
-	resident->version = json_integer_value(json_object_get(resident->bundle.manifest, "version"));
-	resident->rules = json_array_size(json_object_get(resident->bundle.manifest, "rules"));
+	resident->version = json_integer_value(json_object_get(bundle->manifest, "version"));
+	resident->rules = json_array_size(json_object_get(bundle->manifest, "rules"));
+	resident->names = names_make(bundle->manifest, bundle->where);
+	return resident->names ? 0 : -ENOMEM;
+}
+
+/* ---- Offers ----------------------------------------------------------------------------------------- */
+
+/* What a bundle was parsed to is large and short-lived: the heap is given back. */
+void offer_close(struct offer *offer)
+{
+	if (offer->bytes)
+		bundle_close(&offer->bundle);
+	free(offer->bytes);
+	*offer = (struct offer){0};
+	malloc_trim(0);
+}
+
+/* Takes BYTES, in any case. */
+static int offer_accept(struct node *node, void *bytes, size_t len, long long last_version, struct offer *ret_offer,
+			struct why *why)
+{
+	*ret_offer = (struct offer){bytes, len};
+	int r = accept_bundle(node->config, bytes, len, last_version, &ret_offer->bundle, why);
+	if (!r)
+		return 0;
+	free(bytes);
+	*ret_offer = (struct offer){0};
+	return r;
+}
+
+/* A bundle on disk is accepted like any other, save its age: it was in force already. */
+static int offer_on_disk(struct node *node, uint32_t slot, struct offer *ret_offer, struct why *why)
+{
+	void *bytes = NULL;
+	size_t len = 0;
+	*ret_offer = (struct offer){0};
+	int r = state_read_bundle(node, slot, &bytes, &len);
+	if (r)
+		return why_set(why, r, "the bundle of slot %u cannot be read from %s: %s", slot, node->config->state, strerror(-r));
+	return offer_accept(node, bytes, len, 0, ret_offer, why);
+}
+
+int offer_of_slot(struct node *node, uint32_t slot, struct offer *ret_offer, struct why *why)
+{
+	int r = offer_on_disk(node, slot, ret_offer, why);
+	if (r)
+		return r;
+	const char *digest = json_string_value(json_object_get(ret_offer->bundle.manifest, "digest"));
+	if (digest && strcmp(digest, node->residents[slot].digest) == 0)
+		return 0;
+	offer_close(ret_offer);
+	return why_set(why, -EINVAL, "the bundle of slot %u in %s is not the one that was loaded", slot, node->config->state);
 }
 
 /* ---- Slots ------------------------------------------------------------------------------------------ */
@@ -99,20 +149,21 @@ static int read_bundle(int fd, void **ret_bytes, size_t *ret_len, struct why *wh
 }
 
 /* Loads, proves and fills a slot; nothing enforces it yet. */
-static int prepare(struct node *node, uint32_t slot, struct resident *fresh, json_t *answer, struct why *why)
+static int prepare(struct node *node, uint32_t slot, const struct offer *offer, struct resident *fresh, json_t *answer,
+		   struct why *why)
 {
 	int64_t start = now_us();
 	uint32_t count = 0;
-	int r = kernel_load(node->kernel, fresh->bytes, fresh->len, node->next_generation, slot, &fresh->generation, why);
+	int r = kernel_load(node->kernel, offer->bytes, offer->len, node->next_generation, slot, &fresh->generation, why);
 	if (r)
 		return r;
 	node->next_generation++;
 	int64_t loaded = now_us();
-	r = kernel_prove(node->kernel, fresh->bytes, fresh->len, fresh->bundle.vectors, fresh->bundle.vectors_len, fresh->rules,
-			 &count, why);
+	r = kernel_prove(node->kernel, offer->bytes, offer->len, offer->bundle.vectors, offer->bundle.vectors_len,
+			 fresh->rules, &count, why);
 	int64_t proved = now_us();
 	if (!r && node->inventory)
-		r = node_publish_one(node, fresh, why);
+		r = node_publish_one(node, fresh, &offer->bundle, why);
 	if (r) {
 		kernel_unload(node->kernel, fresh->generation);
 		fresh->generation = NULL;
@@ -154,24 +205,28 @@ static void describe_switch(const struct resident *resident, json_t *answer)
 	json_object_set_new(answer, "rules", json_integer(resident->rules));
 }
 
-/* Takes FRESH (its bytes and bundle) over into a slot and switches. */
-static int install(struct node *node, struct resident *fresh, json_t *answer, struct why *why)
+/* Takes OFFER over into a slot and switches. */
+static int install(struct node *node, const struct offer *offer, json_t *answer, struct why *why)
 {
+	struct resident fresh = {0};
 	uint32_t slot = choose_slot(node);
 	int r = slot == MESH_GENERATIONS ? -EBUSY : free_slot(node, slot);
 	if (r)
 		return why_set(why, r, "no slot is free: %s", strerror(-r));
-	r = prepare(node, slot, fresh, answer, why);
+	r = resident_describe(&fresh, &offer->bundle);
 	if (!r)
-		r = state_save_bundle(node, slot, fresh->bytes, fresh->len, why);
-	if (r && fresh->generation) {
-		kernel_unload(node->kernel, fresh->generation);
-		fresh->generation = NULL;
+		r = prepare(node, slot, offer, &fresh, answer, why);
+	if (!r)
+		r = state_save_bundle(node, slot, offer->bytes, offer->len, why);
+	if (r && fresh.generation) {
+		kernel_unload(node->kernel, fresh.generation);
+		fresh.generation = NULL;
 	}
-	if (r)
+	if (r) {
+		resident_release(&fresh);
 		return r;
-	node->residents[slot] = *fresh;
-	*fresh = (struct resident){0};
+	}
+	node->residents[slot] = fresh;
 	int64_t before = now_us();
 	switch_to(node, slot);
 	json_object_set_new(answer, "switch_us", json_integer(now_us() - before));
@@ -181,23 +236,33 @@ static int install(struct node *node, struct resident *fresh, json_t *answer, st
 
 int node_apply(struct node *node, int fd, json_t *answer, struct why *why)
 {
-	struct resident fresh = {0};
+	struct offer offer;
+	void *bytes = NULL;
+	size_t len = 0;
 	int64_t start = now_us();
-	int r = read_bundle(fd, &fresh.bytes, &fresh.len, why);
+	int r = read_bundle(fd, &bytes, &len, why);
+	if (!r)
+		r = offer_accept(node, bytes, len, node->last_version, &offer, why);
 	if (r)
 		return r;
-	r = accept_bundle(node->config, fresh.bytes, fresh.len, node->last_version, &fresh.bundle, why);
-	if (r) {
-		free(fresh.bytes);
-		return r;
-	}
-	resident_describe(&fresh);
-	r = install(node, &fresh, answer, why);
+	r = install(node, &offer, answer, why);
 	json_object_set_new(answer, "total_us", json_integer(now_us() - start));
-	resident_release(&fresh);
+	offer_close(&offer);
 	if (!r)
 		node_say("switched to generation %lld, %s", json_integer_value(json_object_get(answer, "generation")),
 			 json_string_value(json_object_get(answer, "digest")));
+	return r;
+}
+
+/* Inventory is told to the generation in force alone; another one hears of it before it is. */
+static int catch_up(struct node *node, uint32_t slot, struct why *why)
+{
+	struct offer offer;
+	int r = node->inventory ? offer_of_slot(node, slot, &offer, why) : 0;
+	if (r || !node->inventory)
+		return r;
+	r = node_publish_one(node, &node->residents[slot], &offer.bundle, why);
+	offer_close(&offer);
 	return r;
 }
 
@@ -218,6 +283,9 @@ int node_rollback(struct node *node, uint32_t generation, json_t *answer, struct
 		return generation ? why_set(why, -ENOENT, "generation %u is not resident (or is in force); `meshd status` lists them",
 					    generation)
 				  : why_set(why, -ENOENT, "no earlier generation is resident");
+	int r = catch_up(node, slot, why);
+	if (r)
+		return r;
 	switch_to(node, slot);
 	describe_switch(&node->residents[slot], answer);
 	node_say("rolled back to generation %u", node->residents[slot].generation->number);
@@ -232,61 +300,45 @@ int node_set_mode(struct node *node, bool off)
 
 /* ---- Recovery ---------------------------------------------------------------------------------------- */
 
-/* A bundle on disk is accepted like any other, save its age: it was in force already. */
-static int reopen(struct node *node, struct resident *resident, struct why *why)
-{
-	if (!resident->bytes)
-		return why_set(why, -ENOENT, "its bundle is not in %s", node->config->state);
-	int r = accept_bundle(node->config, resident->bytes, resident->len, 0, &resident->bundle, why);
-	if (r) {
-		free(resident->bytes);
-		resident->bytes = NULL;
-		return r;
-	}
-	resident_describe(resident);
-	return 0;
-}
-
 static void adopt_slot(struct node *node, uint32_t slot)
 {
 	struct resident *resident = &node->residents[slot];
+	struct offer offer;
 	struct why why = {0};
 	int r = kernel_adopt(node->kernel, slot, &resident->generation, &why);
 	if (r && r != -ENOENT)
 		node_say("slot %u cannot be adopted: %s", slot, why.text);
 	if (r) {
-		free(resident->bytes);
 		*resident = (struct resident){0};
 		return;
 	}
 	if (resident->generation->number >= node->next_generation)
 		node->next_generation = resident->generation->number + 1;
-	if (reopen(node, resident, &why))
-		node_say("generation %u stays as it is, inventory cannot reach it: %s", resident->generation->number, why.text);
 	if (resident->order >= node->next_order)
 		node->next_order = resident->order + 1;
+	r = offer_on_disk(node, slot, &offer, &why);
+	if (!r) {
+		r = resident_describe(resident, &offer.bundle);
+		offer_close(&offer);
+	}
+	if (r)
+		node_say("generation %u stays as it is, inventory cannot reach it: %s", resident->generation->number, why.text);
 }
 
 /* Nothing is pinned, but a policy was in force: the machine was started anew. */
 static int load_again(struct node *node, uint32_t active, struct why *why)
 {
-	struct resident fresh = {0};
-	for (uint32_t i = 0; i < MESH_GENERATIONS; i++) {
-		struct resident *resident = &node->residents[i];
-		if (i + 1 == active)
-			fresh = *resident;
-		else
-			free(resident->bytes);
-		*resident = (struct resident){0};
-	}
-	if (!active)
+	struct offer offer;
+	memset(node->residents, 0, sizeof(node->residents));
+	if (!active || active > MESH_GENERATIONS)
 		return 0;
-	int r = reopen(node, &fresh, why);
+	int r = offer_on_disk(node, active - 1, &offer, why);
+	if (r)
+		return r;
 	json_t *answer = json_object();
-	if (!r)
-		r = install(node, &fresh, answer, why);
+	r = install(node, &offer, answer, why);
 	json_decref(answer);
-	resident_release(&fresh);
+	offer_close(&offer);
 	return r;
 }
 

@@ -10,7 +10,7 @@ static const struct resident *resident_of(const struct node *node, uint32_t gene
 {
 	for (int i = 0; i < MESH_GENERATIONS; i++)
 		if (node->residents[i].generation && node->residents[i].generation->number == generation)
-			return node->residents[i].bytes ? &node->residents[i] : NULL;
+			return node->residents[i].names ? &node->residents[i] : NULL;
 	return NULL;
 }
 
@@ -34,24 +34,17 @@ static json_t *end_json(const struct node *node, const struct resident *resident
 		json_object_set_new(end, "port", json_integer(port));
 	if (endpoint && endpoint < node->registry.len && node->registry.at[endpoint].owner)
 		json_object_set_new(end, "workload", json_string(node->registry.at[endpoint].owner));
-	const json_t *named = resident ? json_array_get(json_object_get(resident->bundle.manifest, "classes"), class) : NULL;
-	if (named)
-		json_object_set(end, "service", json_object_get(named, "name"));
+	const char *service = resident ? names_class(resident->names, class) : NULL;
+	if (service)
+		json_object_set_new(end, "service", json_string(service));
 	return end;
 }
 
 /* The rule by its number: a name and a place, or one of the four that have no place. */
 static void put_rule(json_t *flow, const struct resident *resident, uint32_t rule)
 {
-	static const char *const specials[MESH_SPECIALS] = {"default", "self", "conflict", "unknown"};
-	const char *name = "?", *where = NULL;
-	if (resident && rule < resident->rules) {
-		name = json_string_value(json_object_get(
-			json_array_get(json_object_get(resident->bundle.manifest, "rules"), rule), "name"));
-		where = json_string_value(json_array_get(json_object_get(resident->bundle.where, "rules"), rule));
-	} else if (resident && rule < resident->rules + MESH_SPECIALS) {
-		name = specials[rule - resident->rules];
-	}
+	const char *name = resident ? names_rule(resident->names, rule) : NULL;
+	const char *where = resident ? names_where(resident->names, rule) : NULL;
 	json_object_set_new(flow, "rule", json_string(name ? name : "?"));
 	json_object_set_new(flow, "where", where ? json_string(where) : json_null());
 }
@@ -59,13 +52,10 @@ static void put_rule(json_t *flow, const struct resident *resident, uint32_t rul
 static json_t *audit_json(const struct resident *resident, const struct mesh_record *record)
 {
 	json_t *names = json_array();
-	size_t i;
-	json_t *rank;
-	if (resident)
-		json_array_foreach(json_array_get(json_object_get(resident->bundle.manifest, "audits"), record->audit), i, rank)
-			json_array_append(names, json_object_get(json_array_get(json_object_get(resident->bundle.manifest, "rules"),
-									       json_integer_value(rank)),
-								 "name"));
+	uint32_t count = 0;
+	const uint32_t *rules = resident ? names_audit(resident->names, record->audit, &count) : NULL;
+	for (uint32_t i = 0; i < count; i++)
+		json_array_append_new(names, json_string(names_rule(resident->names, rules[i])));
 	if (record->flags & MESH_RECORD_DEFAULT_AUDIT)
 		json_array_append_new(names, json_string("default"));
 	return names;
@@ -109,10 +99,8 @@ json_t *flow_json(struct node *node, const struct mesh_record *record, uint64_t 
 		put_address(asked, record->service);
 		json_object_set_new(flow, "asked", asked);
 	}
-	json_t *set = resident && record->subset != 0xffff
-			      ? json_array_get(json_object_get(resident->bundle.manifest, "sets"), record->subset)
-			      : NULL;
-	const char *colon = set ? strchr(json_string_value(set), ':') : NULL;
+	const char *set = resident ? names_set(resident->names, record->subset) : NULL;
+	const char *colon = set ? strchr(set, ':') : NULL;
 	if (colon)
 		json_object_set_new(flow, "subset", json_string(colon + 1));
 	return flow;

@@ -112,22 +112,34 @@ int inventory_address(struct inventory_parser *parser, const char *text, struct 
 	return 0;
 }
 
-int inventory_labels(struct inventory_parser *parser, const json_t *object, const char *key, json_t **ret_labels)
+static const char *label_name(struct inventory_parser *parser, const char *name)
 {
-	const char *label;
+	const char *known = table_get(&parser->label_names, name);
+	if (known)
+		return known;
+	char *copy = arena_copy(parser->inventory->arena, name, strlen(name));
+	table_put(&parser->label_names, copy, copy);
+	return copy;
+}
+
+int inventory_labels(struct inventory_parser *parser, const json_t *object, const char *key, struct labels *ret_labels)
+{
+	const char *name;
 	json_t *labels = json_object_get(object, key), *value;
 	if (!labels || json_is_null(labels))
 		return 0;
 	if (!json_is_object(labels))
 		return inventory_fail_at(parser, key, -EINVAL, "is an object of strings");
+	struct label *at = arena_alloc(parser->inventory->arena, json_object_size(labels) * sizeof(*at)), *next = at;
 	inventory_enter(parser, key);
-	json_object_foreach(labels, label, value)
+	json_object_foreach(labels, name, value) {
 		if (!json_is_string(value))
-			return inventory_fail_at(parser, label, -EINVAL, "is a label: its value is a string");
+			return inventory_fail_at(parser, name, -EINVAL, "is a label: its value is a string");
+		*next++ = (struct label){label_name(parser, name), arena_copy(parser->inventory->arena, json_string_value(value),
+									       json_string_length(value))};
+	}
 	inventory_leave(parser);
-	if (json_array_append(parser->inventory->root, labels))
-		return why_set(parser->why, -ENOMEM, "out of memory");
-	*ret_labels = labels;
+	*ret_labels = (struct labels){at, next - at};
 	return 0;
 }
 
@@ -325,9 +337,9 @@ int inventory_read(const char *path, struct inventory **ret_inventory, struct wh
 	if (!arena)
 		return why_set(why, -ENOMEM, "out of memory");
 	struct inventory *inventory = arena_alloc(arena, sizeof(*inventory));
-	*inventory = (struct inventory){.arena = arena, .root = json_array()};
-	struct inventory_parser parser = {.inventory = inventory, .why = why, .named = {.arena = arena}};
-	int r = inventory->root ? read_path(&parser, path) : why_set(why, -ENOMEM, "out of memory");
+	*inventory = (struct inventory){.arena = arena};
+	struct inventory_parser parser = {.inventory = inventory, .why = why, .named = {.arena = arena}, .label_names = {.arena = arena}};
+	int r = read_path(&parser, path);
 	if (r) {
 		inventory_release(inventory);
 		return r;
@@ -340,6 +352,5 @@ void inventory_release(struct inventory *inventory)
 {
 	if (!inventory)
 		return;
-	json_decref(inventory->root);
 	arena_destroy(inventory->arena);
 }

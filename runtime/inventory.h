@@ -3,16 +3,16 @@
 #define MESH_RUNTIME_INVENTORY_H
 
 #include "base/arena.h"
+#include "base/selector.h"
 #include "base/vec.h"
 #include "why.h"
 
-#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 struct workload {
 	const char *ns, *name, *account; /* account NULL: not said */
-	json_t *labels;                  /* object of strings, or NULL */
+	struct labels labels;
 	VEC(struct workload_address {
 		uint8_t bytes[16]; /* v4 mapped */
 	}) addresses;
@@ -33,8 +33,7 @@ struct inventory_service { /* service addresses that come from here instead of f
 	VEC(struct inventory_port) ports; /* none: those of the policy */
 };
 struct inventory {
-	struct arena *arena; /* owns all but the JSON */
-	json_t *root;        /* the documents the labels live in */
+	struct arena *arena; /* owns all */
 	const char *node;    /* NULL: not said */
 	VEC(struct workload) workloads; /* sorted by namespace, name */
 	VEC(struct inventory_service) services; /* sorted by namespace, name */

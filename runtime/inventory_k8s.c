@@ -160,16 +160,16 @@ static int service_port(struct inventory_parser *parser, const json_t *spec, con
 	json_int_t port = json_integer_value(json_object_get(item, "port"));
 	const json_t *target = json_object_get(item, "targetPort");
 	json_int_t number = target && !json_is_null(target) ? json_integer_value(target) : port;
-	json_t *selector = json_object_get(spec, "selector");
 	if (port < 1 || port > 65535 || number < 0 || number > 65535)
 		return inventory_fail(parser, -EINVAL, "a service's port is a whole number from 1 to 65535");
 	if (protocol && strcmp(protocol, "TCP") != 0 && strcmp(protocol, "UDP") != 0)
 		return 0;
 	if (json_is_string(target)) {
-		struct wanted_port wanted = {parser->inventory->services.len, service->ports.len, selector,
+		struct wanted_port wanted = {parser->inventory->services.len, service->ports.len, {0},
 					     port_key(parser, service->ns, protocol, json_string_value(target))};
-		if (!json_is_object(selector) || json_array_append(parser->inventory->root, selector))
-			wanted.selector = NULL;
+		int r = inventory_labels(parser, spec, "selector", &wanted.selector);
+		if (r)
+			return r;
 		vec_push(parser->inventory->arena, &parser->wanted, wanted);
 	}
 	struct inventory_port read = {(uint16_t)port, (uint16_t)number,
@@ -252,16 +252,14 @@ int inventory_read_k8s(struct inventory_parser *parser, const json_t *root)
 	return 0;
 }
 
-static bool selects(const json_t *selector, const json_t *labels)
+static bool selects(const struct labels *selector, const struct labels *labels)
 {
-	const char *label;
-	json_t *value;
-	json_object_foreach((json_t *)selector, label, value) {
-		const char *have = text_in(labels, label);
-		if (!have || !json_is_string(value) || strcmp(have, json_string_value(value)) != 0)
+	for (size_t i = 0; i < selector->len; i++) {
+		const char *have = labels_get(labels, selector->at[i].name);
+		if (!have || strcmp(have, selector->at[i].value) != 0)
 			return false;
 	}
-	return json_object_size(selector) > 0;
+	return selector->len > 0;
 }
 
 void inventory_resolve_k8s(struct inventory_parser *parser)
@@ -271,7 +269,7 @@ void inventory_resolve_k8s(struct inventory_parser *parser)
 		struct inventory_port *port =
 			&parser->inventory->services.at[wanted->service].ports.at[wanted->index];
 		for (const struct named_port *at = table_get(&parser->named, wanted->key); at && !port->target; at = at->next)
-			if (selects(wanted->selector, at->labels))
+			if (selects(&wanted->selector, &at->labels))
 				port->target = at->port;
 	}
 }

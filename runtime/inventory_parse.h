@@ -5,6 +5,8 @@
 #include "base/table.h"
 #include "inventory.h"
 
+#include <jansson.h>
+
 enum { INVENTORY_LIMIT_BYTES = 64 << 20, INVENTORY_LIMIT_WORKLOADS = 1000000, INVENTORY_LIMIT_ADDRESSES = 64 };
 
 /* One step from a JSON value to one inside it. */
@@ -15,13 +17,13 @@ struct inventory_step {
 
 /* A pod's port that has a name, and a service's port that asks for one. */
 struct named_port {
-	const json_t *labels;
+	struct labels labels;
 	uint16_t port;
 	struct named_port *next;
 };
 struct wanted_port {
 	size_t service, index; /* inventory->services.at[service].ports.at[index] */
-	const json_t *selector;
+	struct labels selector;
 	const char *key; /* in parser->named */
 };
 
@@ -32,6 +34,7 @@ struct inventory_parser {
 	size_t len;
 	struct inventory_step steps[12]; /* where in it */
 	unsigned depth;
+	struct table label_names; /* each is kept once */
 	struct table named; /* "namespace/protocol/name" to struct named_port */
 	VEC(struct wanted_port) wanted;
 };
@@ -54,8 +57,8 @@ int inventory_text(struct inventory_parser *parser, const json_t *object, const 
 int inventory_name(struct inventory_parser *parser, const json_t *object, const char *key, bool is_required,
 		   const char **ret_name);
 int inventory_address(struct inventory_parser *parser, const char *text, struct workload_address *ret_address);
-/* OBJECT[KEY] as an object of strings, or NULL; kept in inventory->root. */
-int inventory_labels(struct inventory_parser *parser, const json_t *object, const char *key, json_t **ret_labels);
+/* OBJECT[KEY], an object of strings; none where it is absent or null. */
+int inventory_labels(struct inventory_parser *parser, const json_t *object, const char *key, struct labels *ret_labels);
 int inventory_add_address(struct inventory_parser *parser, struct workload *workload, const char *text);
 int inventory_add_workload(struct inventory_parser *parser, const struct workload *workload);
 

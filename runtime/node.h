@@ -9,20 +9,26 @@
 #include "inventory.h"
 #include "kernel.h"
 #include "loop.h"
+#include "names.h"
 #include "registry.h"
 #include "view.h"
 
-/* A generation that is loaded, with the bundle that it came from. */
+/* A generation that is loaded. Its bundle lies in the state folder and is read when inventory changes. */
 struct resident {
 	struct generation *generation; /* NULL: the slot is free */
-	void *bytes;                   /* NULL: its bundle is lost; it enforces, but inventory cannot reach it */
-	size_t len;
-	struct bundle bundle;
-	long long version, applied_s; /* CLOCK_REALTIME */
-	uint64_t order;               /* of being applied: the highest was the last */
+	struct names *names;           /* NULL: its bundle is lost; it enforces, but inventory cannot reach it */
+	long long version, applied_s;  /* CLOCK_REALTIME */
+	uint64_t order;                /* of being applied: the highest was the last */
 	char digest[80];
 	uint32_t rules;
 	json_t *conflicts; /* of the last view: array of objects */
+};
+
+/* A bundle in memory, accepted. */
+struct offer {
+	void *bytes;
+	size_t len;
+	struct bundle bundle;
 };
 
 /* A local workload's network namespace. */
@@ -80,11 +86,14 @@ int node_set_mode(struct node *node, bool off);
 /* Adopts what is pinned; loads the last bundle anew where nothing is (after a reboot). */
 int node_recover(struct node *node, struct why *why);
 void resident_release(struct resident *resident);
+/* The bundle of the generation in SLOT, from the state folder; accepted again. */
+int offer_of_slot(struct node *node, uint32_t slot, struct offer *ret_offer, struct why *why);
+void offer_close(struct offer *offer);
 
 /* people.c: the inventory, and what it means to the kernel */
 int node_read_inventory(struct node *node, struct why *why);
 int node_publish(struct node *node, struct why *why);
-int node_publish_one(struct node *node, struct resident *resident, struct why *why);
+int node_publish_one(struct node *node, struct resident *resident, const struct bundle *bundle, struct why *why);
 void node_watch_inventory(struct node *node);
 
 /* places.c */
@@ -95,7 +104,9 @@ void node_take_order(void *context, const struct mesh_order *order);
 /* state.c: what outlives meshd on disk */
 int state_save(const struct node *node, struct why *why);
 int state_save_bundle(const struct node *node, uint32_t slot, const void *bytes, size_t len, struct why *why);
-/* -ENOENT: none. Fills the residents' numbers and bytes, without generations. */
+/* malloc'd. -ENOENT, -EIO ... */
+int state_read_bundle(const struct node *node, uint32_t slot, void **ret_bytes, size_t *ret_len);
+/* -ENOENT: none. Fills the residents' numbers, without generations. */
 int state_load(struct node *node, uint32_t *ret_active_slot, struct why *why);
 
 /* status.c, flow_log.c */

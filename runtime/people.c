@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -24,10 +25,10 @@ static void keep_conflicts(struct resident *resident, const struct view *view)
 	}
 }
 
-int node_publish_one(struct node *node, struct resident *resident, struct why *why)
+int node_publish_one(struct node *node, struct resident *resident, const struct bundle *bundle, struct why *why)
 {
 	struct view view;
-	int r = view_make(resident->bundle.manifest, node->inventory, &node->registry, node->config, &view, why);
+	int r = view_make(bundle->manifest, node->inventory, &node->registry, node->config, &view, why);
 	if (r)
 		return r;
 	r = kernel_publish_view(node->kernel, resident->generation, &view, why);
@@ -37,13 +38,18 @@ int node_publish_one(struct node *node, struct resident *resident, struct why *w
 	return r;
 }
 
-/* Classes first, for every generation that may be switched to; then addresses; then the epoch, which
- * has every live connection decided anew. */
+/* Classes first, for the generation in force (others catch up before they are); then addresses; then the
+ * epoch, which has every live connection decided anew. */
 int node_publish(struct node *node, struct why *why)
 {
-	for (int i = 0; i < MESH_GENERATIONS; i++) {
-		struct resident *resident = &node->residents[i];
-		int r = resident->generation && resident->bytes ? node_publish_one(node, resident, why) : 0;
+	struct resident *active = node_active(node);
+	if (active && active->names) {
+		struct offer offer;
+		int r = offer_of_slot(node, active - node->residents, &offer, why);
+		if (r)
+			return r;
+		r = node_publish_one(node, active, &offer.bundle, why);
+		offer_close(&offer);
 		if (r)
 			return r;
 	}
@@ -156,6 +162,7 @@ int node_read_inventory(struct node *node, struct why *why)
 	note_problem(node, r ? why : NULL);
 	if (!r)
 		node->inventory_s = time(NULL);
+	malloc_trim(0); /* what it was parsed from */
 	return r;
 }
 

@@ -33,7 +33,7 @@ enum fate { FATE_KEEP, FATE_TAKE, FATE_QUARANTINE, FATE_FREE };
 static bool is_enrolled(const struct config *config, const struct workload *workload)
 {
 	const char *value = config->enrol_label
-				    ? json_string_value(json_object_get(workload->labels, config->enrol_label))
+				    ? labels_get(&workload->labels, config->enrol_label)
 				    : NULL;
 	/* A host-network process is the node: judging its address would judge the node's sshd. */
 	if (workload->host_network)

@@ -111,6 +111,11 @@ static int read_file(const char *path, void **ret_bytes, size_t *ret_len)
 	return 0;
 }
 
+int state_read_bundle(const struct node *node, uint32_t slot, void **ret_bytes, size_t *ret_len)
+{
+	return read_file(state_path(node->config, "slot-%u.o", slot).text, ret_bytes, ret_len);
+}
+
 int state_load(struct node *node, uint32_t *ret_active_slot, struct why *why)
 {
 	json_error_t error;
@@ -134,7 +139,6 @@ int state_load(struct node *node, uint32_t *ret_active_slot, struct why *why)
 		resident->version = json_integer_value(json_object_get(slot, "version"));
 		resident->applied_s = json_integer_value(json_object_get(slot, "applied"));
 		resident->order = json_integer_value(json_object_get(slot, "order"));
-		read_file(state_path(node->config, "slot-%u.o", number).text, &resident->bytes, &resident->len);
 	}
 	json_decref(all);
 	return 0;

@@ -44,9 +44,8 @@ static json_t *hits_json(const struct resident *resident)
 {
 	int cpus = libbpf_num_possible_cpus();
 	struct mesh_hits *counts = cpus > 0 ? calloc(cpus, sizeof(*counts)) : NULL;
-	static const char *const specials[MESH_SPECIALS] = {"default", "self", "conflict", "unknown"};
 	json_t *all = json_array();
-	for (uint32_t i = 0; counts && resident->bytes && i < resident->rules + MESH_SPECIALS; i++) {
+	for (uint32_t i = 0; counts && resident->names && i < resident->rules + MESH_SPECIALS; i++) {
 		struct mesh_hits sum = {0};
 		if (bpf_map_lookup_elem(resident->generation->hits, &i, counts))
 			break;
@@ -57,12 +56,8 @@ static json_t *hits_json(const struct resident *resident)
 		}
 		if (!sum.caller && !sum.receiver && !sum.again)
 			continue;
-		const char *name = i >= resident->rules
-					   ? specials[i - resident->rules]
-					   : json_string_value(json_object_get(
-						     json_array_get(json_object_get(resident->bundle.manifest, "rules"), i), "name"));
-		const char *where = json_string_value(json_array_get(json_object_get(resident->bundle.where, "rules"), i));
-		json_array_append_new(all, json_pack("{s:s?, s:s?, s:I, s:I, s:I}", "rule", name, "where", where, "caller",
+		json_array_append_new(all, json_pack("{s:s?, s:s?, s:I, s:I, s:I}", "rule", names_rule(resident->names, i),
+						     "where", names_where(resident->names, i), "caller",
 						     (json_int_t)sum.caller, "receiver", (json_int_t)sum.receiver, "again",
 						     (json_int_t)sum.again));
 	}
@@ -107,7 +102,7 @@ static json_t *problems_json(struct node *node)
 		add_problem(problems, "%s", "no inventory was read yet: nobody is enrolled");
 	if (node->place_problems)
 		add_problem(problems, "%s", node->place_problem);
-	if (active && !active->bytes)
+	if (active && !active->names)
 		add_problem(problems, "%s", "the bundle in force is lost: inventory changes cannot reach it; apply one");
 	if (active && json_array_size(active->conflicts))
 		add_problem(problems, "workload %s matches two services: it is denied",

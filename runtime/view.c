@@ -58,7 +58,7 @@ static struct standing standing_of(struct maker *maker, const struct workload *w
 	uint16_t space = view_manifest_class(&maker->manifest.spaces, workload->ns);
 	if (!space)
 		space = MESH_CLASS_OTHER;
-	switch (view_manifest_match(&maker->manifest, workload->ns, workload->labels, services)) {
+	switch (view_manifest_match(&maker->manifest, workload->ns, &workload->labels, services)) {
 	case 0:
 		return (struct standing){class_of_nobody(maker, workload, space), space, NULL};
 	case 1:
@@ -181,7 +181,7 @@ static int fill_set(struct maker *maker, const struct manifest_service *service,
 	out->first = (uint32_t)maker->view->backends.len;
 	for (size_t i = 0; i < service->members.len; i++) {
 		const struct workload *workload = &maker->inventory->workloads.at[service->members.at[i]];
-		if (set->selector && !selector_matches(set->selector, workload->labels))
+		if (set->selector && !selector_matches(set->selector, &workload->labels))
 			continue;
 		for (size_t k = 0; k < workload->addresses.len; k++) {
 			const uint8_t *address = workload->addresses.at[k].bytes;

@@ -247,7 +247,7 @@ static void index_service(struct view_manifest *manifest, struct manifest_servic
 }
 
 struct search {
-	const json_t *labels;
+	const struct labels *labels;
 	struct manifest_service *found[2]; /* in their order */
 };
 
@@ -266,18 +266,16 @@ static void search_chain(struct search *search, struct manifest_service *service
 	}
 }
 
-unsigned view_manifest_match(const struct view_manifest *manifest, const char *ns, const json_t *labels,
+unsigned view_manifest_match(const struct view_manifest *manifest, const char *ns, const struct labels *labels,
 			     struct manifest_service *ret_services[2])
 {
 	char room[1024];
-	const char *label;
-	json_t *value;
 	struct search search = {.labels = labels};
 	search_chain(&search, table_get(&manifest->by_label, label_key(manifest->arena, room, sizeof(room), ns, "", "")));
-	json_object_foreach((json_t *)labels, label, value)
+	for (size_t i = 0; i < labels->len; i++)
 		search_chain(&search, table_get(&manifest->by_label,
-						label_key(manifest->arena, room, sizeof(room), ns, label,
-							  json_string_value(value))));
+						label_key(manifest->arena, room, sizeof(room), ns, labels->at[i].name,
+							  labels->at[i].value)));
 	ret_services[0] = search.found[0];
 	ret_services[1] = search.found[1];
 	return !search.found[0] ? 0 : search.found[1] ? 2 : 1;

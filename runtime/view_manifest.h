@@ -4,6 +4,7 @@
 #define MESH_RUNTIME_VIEW_MANIFEST_H
 
 #include "abi.h"
+#include "base/selector.h"
 #include "base/table.h"
 #include "base/vec.h"
 #include "why.h"
@@ -57,7 +58,7 @@ uint16_t view_manifest_class(const struct table *table, const char *name);
 uint16_t view_manifest_block(const struct view_manifest *manifest, const uint8_t address[16]);
 
 /* The services of namespace NS that match LABELS, the first two by order; returns how many of them. */
-unsigned view_manifest_match(const struct view_manifest *manifest, const char *ns, const json_t *labels,
+unsigned view_manifest_match(const struct view_manifest *manifest, const char *ns, const struct labels *labels,
 			     struct manifest_service *ret_services[2]);
 
 #endif

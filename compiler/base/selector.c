@@ -7,7 +7,15 @@ static const char *text_of(const json_t *object, const char *key)
 	return json_string_value(json_object_get(object, key));
 }
 
-bool selector_matches(const json_t *selector, const json_t *labels)
+const char *labels_get(const struct labels *labels, const char *name)
+{
+	for (size_t i = 0; i < labels->len; i++)
+		if (strcmp(labels->at[i].name, name) == 0)
+			return labels->at[i].value;
+	return NULL;
+}
+
+bool selector_matches(const json_t *selector, const struct labels *labels)
 {
 	const char *op = text_of(selector, "op"), *label = text_of(selector, "label");
 	const json_t *args = json_object_get(selector, "args"), *values = json_object_get(selector, "values");
@@ -22,7 +30,7 @@ bool selector_matches(const json_t *selector, const json_t *labels)
 	}
 	if (strcmp(op, "not") == 0)
 		return json_array_size(args) == 1 && !selector_matches(json_array_get(args, 0), labels);
-	const char *have = label ? text_of(labels, label) : NULL, *value = text_of(selector, "value");
+	const char *have = label ? labels_get(labels, label) : NULL, *value = text_of(selector, "value");
 	if (!have)
 		return false;
 	if (strcmp(op, "has") == 0)

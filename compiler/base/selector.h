@@ -6,10 +6,21 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stddef.h>
 
-/* LABELS: a JSON object of strings. A missing label matches neither == nor !=. NULL or malformed
- * selectors match nothing. */
-bool selector_matches(const json_t *selector, const json_t *labels);
+struct label {
+	const char *name, *value;
+};
+struct labels {
+	const struct label *at;
+	size_t len;
+};
+
+/* The value, or NULL. */
+const char *labels_get(const struct labels *labels, const char *name);
+
+/* A missing label matches neither == nor !=. NULL or malformed selectors match nothing. */
+bool selector_matches(const json_t *selector, const struct labels *labels);
 
 /* True where SELECTOR has only the forms above, at most DEPTH deep. */
 bool selector_valid(const json_t *selector, unsigned depth);

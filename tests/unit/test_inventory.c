@@ -54,7 +54,7 @@ static void own_form(void **state)
 	const struct workload *a = &inventory->workloads.at[1];
 	assert_string_equal(a->name, "a");
 	assert_string_equal(a->account, "front");
-	assert_string_equal(json_string_value(json_object_get(a->labels, "app")), "frontend");
+	assert_string_equal(labels_get(&a->labels, "app"), "frontend");
 	assert_int_equal(a->addresses.len, 2);
 	assert_address(&a->addresses.at[0], "10.1.0.5");
 	assert_address(&a->addresses.at[1], "fd00:1::5");
@@ -63,7 +63,7 @@ static void own_form(void **state)
 	assert_string_equal(a->uid, "ab-1");
 	assert_int_equal(a->pid, 7);
 	const struct workload *b = &inventory->workloads.at[2];
-	assert_null(b->labels);
+	assert_int_equal(b->labels.len, 0);
 	assert_null(b->node);
 	assert_int_equal(inventory->services.len, 1);
 	const struct inventory_service *ledger = &inventory->services.at[0];

@@ -31,6 +31,16 @@ static json_t *quoted(const char *text)
 	return parsed(copy);
 }
 
+static struct labels labels_of(json_t *object, struct label *room)
+{
+	const char *name;
+	json_t *value;
+	size_t len = 0;
+	json_object_foreach(object, name, value)
+		room[len++] = (struct label){name, json_string_value(value)};
+	return (struct labels){room, len};
+}
+
 static void matching(void **state)
 {
 	(void)state;
@@ -70,15 +80,18 @@ static void matching(void **state)
 		{"null", "{'app':'web'}", false},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-		json_t *selector = quoted(cases[i].selector), *labels = quoted(cases[i].labels);
-		if (selector_matches(selector, labels) != cases[i].matches)
+		json_t *selector = quoted(cases[i].selector), *object = quoted(cases[i].labels);
+		struct label room[8];
+		struct labels labels = labels_of(object, room);
+		if (selector_matches(selector, &labels) != cases[i].matches)
 			fail_msg("%s %s %s", cases[i].selector, cases[i].matches ? "misses" : "takes", cases[i].labels);
 		json_decref(selector);
-		json_decref(labels);
+		json_decref(object);
 	}
 	json_t *selector = quoted(app);
-	assert_false(selector_matches(NULL, NULL));
-	assert_false(selector_matches(selector, NULL));
+	struct labels none = {0};
+	assert_false(selector_matches(NULL, &none));
+	assert_false(selector_matches(selector, &none));
 	json_decref(selector);
 }
 

@@ -1,0 +1,102 @@
+#include "names.h"
+
+#include "abi.h"
+#include "base/arena.h"
+
+#include <string.h>
+
+struct list {
+	const char **at;
+	uint32_t len;
+};
+struct audit {
+	const uint32_t *rules;
+	uint32_t count;
+};
+struct names {
+	struct arena *arena;
+	struct list rules, where, classes, sets;
+	struct audit *audits;
+	uint32_t audit_count;
+};
+
+/* ARRAY holds strings, or objects with a "name". */
+static struct list list_of(struct arena *arena, const json_t *array)
+{
+	struct list list = {arena_alloc(arena, (json_array_size(array) + 1) * sizeof(char *)), json_array_size(array)};
+	for (uint32_t i = 0; i < list.len; i++) {
+		const json_t *item = json_array_get(array, i);
+		const char *text = json_string_value(json_is_object(item) ? json_object_get(item, "name") : item);
+		list.at[i] = text ? arena_copy(arena, text, strlen(text)) : NULL;
+	}
+	return list;
+}
+
+static void take_audits(struct names *names, const json_t *audits)
+{
+	names->audit_count = json_array_size(audits);
+	names->audits = arena_alloc(names->arena, (names->audit_count + 1) * sizeof(*names->audits));
+	for (uint32_t i = 0; i < names->audit_count; i++) {
+		const json_t *set = json_array_get(audits, i);
+		uint32_t count = json_array_size(set), *rules = arena_alloc(names->arena, (count + 1) * sizeof(*rules));
+		for (uint32_t k = 0; k < count; k++)
+			rules[k] = json_integer_value(json_array_get(set, k));
+		names->audits[i] = (struct audit){rules, count};
+	}
+}
+
+struct names *names_make(const json_t *manifest, const json_t *where)
+{
+	struct arena *arena = arena_create();
+	if (!arena)
+		return NULL;
+	struct names *names = arena_alloc(arena, sizeof(*names));
+	*names = (struct names){
+		.arena = arena,
+		.rules = list_of(arena, json_object_get(manifest, "rules")),
+		.where = list_of(arena, json_object_get(where, "rules")),
+		.classes = list_of(arena, json_object_get(manifest, "classes")),
+		.sets = list_of(arena, json_object_get(manifest, "sets")),
+	};
+	take_audits(names, json_object_get(manifest, "audits"));
+	return names;
+}
+
+void names_release(struct names *names)
+{
+	if (names)
+		arena_destroy(names->arena);
+}
+
+static const char *item_of(const struct list *list, uint32_t i)
+{
+	return i < list->len ? list->at[i] : NULL;
+}
+
+const char *names_rule(const struct names *names, uint32_t rule)
+{
+	static const char *const specials[MESH_SPECIALS] = {"default", "self", "conflict", "unknown"};
+	uint32_t special = rule - names->rules.len;
+	return rule >= names->rules.len && special < MESH_SPECIALS ? specials[special] : item_of(&names->rules, rule);
+}
+
+const char *names_where(const struct names *names, uint32_t rule)
+{
+	return item_of(&names->where, rule);
+}
+
+const char *names_class(const struct names *names, uint32_t class)
+{
+	return item_of(&names->classes, class);
+}
+
+const char *names_set(const struct names *names, uint32_t set)
+{
+	return item_of(&names->sets, set);
+}
+
+const uint32_t *names_audit(const struct names *names, uint32_t audit, uint32_t *ret_count)
+{
+	*ret_count = audit < names->audit_count ? names->audits[audit].count : 0;
+	return audit < names->audit_count ? names->audits[audit].rules : NULL;
+}
