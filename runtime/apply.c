@@ -160,7 +160,7 @@ static int prepare(struct node *node, uint32_t slot, const struct offer *offer, 
 	node->next_generation++;
 	int64_t loaded = now_us();
 	r = kernel_prove(node->kernel, offer->bytes, offer->len, offer->bundle.vectors, offer->bundle.vectors_len,
-			 fresh->rules, &count, why);
+			 fresh->names, &count, why);
 	int64_t proved = now_us();
 	if (!r && node->inventory)
 		r = node_publish_one(node, fresh, &offer->bundle, why);

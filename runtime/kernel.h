@@ -71,11 +71,12 @@ int kernel_adopt(struct kernel *kernel, uint32_t slot, struct generation **ret_g
 int kernel_unload(struct kernel *kernel, struct generation *generation);
 void generation_release(struct generation *generation); /* descriptors only */
 
+struct names;
 /* Loads ELF a second time with maps of its own and replays what its vectors say; the live maps are
- * untouched. *ret_count: vectors replayed. -EILSEQ: one failed, WHY names the request (classes by
- * CLASS_NAME(context, class)), what was expected and what came. */
+ * untouched. *ret_count: vectors replayed. -EILSEQ: one failed, WHY says the request in the words of
+ * NAMES, what was expected and what came. */
 int kernel_prove(struct kernel *kernel, const void *elf, size_t len, const struct mesh_vectors *vectors,
-		 size_t vectors_len, uint32_t rules, uint32_t *ret_count, struct why *why);
+		 size_t vectors_len, const struct names *names, uint32_t *ret_count, struct why *why);
 
 /* ---- Publishing ----------------------------------------------------------------------------- */
 

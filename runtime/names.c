@@ -73,6 +73,11 @@ static const char *item_of(const struct list *list, uint32_t i)
 	return i < list->len ? list->at[i] : NULL;
 }
 
+uint32_t names_rules(const struct names *names)
+{
+	return names->rules.len;
+}
+
 const char *names_rule(const struct names *names, uint32_t rule)
 {
 	static const char *const specials[MESH_SPECIALS] = {"default", "self", "conflict", "unknown"};

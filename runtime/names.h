@@ -12,6 +12,8 @@ struct names;
 struct names *names_make(const json_t *manifest, const json_t *where);
 void names_release(struct names *names);
 
+uint32_t names_rules(const struct names *names); /* how many */
+
 /* NULL where there is none; the four numbers behind the rules are `default`, `self`, `conflict`, `unknown`. */
 const char *names_rule(const struct names *names, uint32_t rule);
 const char *names_where(const struct names *names, uint32_t rule); /* FILE:LINE:COLUMN; NULL for the four */

@@ -1,6 +1,7 @@
 /* The proof: the bundle's vectors, replayed on this kernel by an instance with maps of its own. */
 #include "base/bundle.h"
 #include "kernel_internal.h"
+#include "names.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -23,7 +24,7 @@ enum {
 
 struct proof {
 	struct object object;
-	json_t *manifest; /* for names; NULL: numbers */
+	const struct names *names; /* NULL: none */
 	uint32_t rules, replayed, classes;
 	struct peers peers;
 	const struct mesh_vector *decisions;
@@ -43,13 +44,6 @@ struct proof {
 
 /* ---- Names ------------------------------------------------------------------------------------------ */
 
-static const char *manifest_name(const struct proof *proof, const char *list, uint32_t i)
-{
-	const char *name =
-		json_string_value(json_object_get(json_array_get(json_object_get(proof->manifest, list), i), "name"));
-	return name ? name : "?";
-}
-
 struct name {
 	char text[80];
 };
@@ -57,18 +51,16 @@ struct name {
 static struct name class_name(const struct proof *proof, uint32_t class)
 {
 	struct name name;
-	snprintf(name.text, sizeof(name.text), "%s (class %u)", manifest_name(proof, "classes", class), class);
+	const char *known = names_class(proof->names, class);
+	snprintf(name.text, sizeof(name.text), "%s (class %u)", known ? known : "?", class);
 	return name;
 }
 
 static struct name outcome_name(const struct proof *proof, bool allow, uint32_t rule)
 {
-	static const char *const special[MESH_SPECIALS] = {"the default", "self", "conflict", "unknown"};
 	struct name name;
-	const char *by = rule < proof->rules			   ? manifest_name(proof, "rules", rule)
-			 : rule - proof->rules < MESH_SPECIALS ? special[rule - proof->rules]
-								   : "a rule that is none";
-	snprintf(name.text, sizeof(name.text), "%s by %s", allow ? "allow" : "deny", by);
+	const char *by = names_rule(proof->names, rule);
+	snprintf(name.text, sizeof(name.text), "%s by %s", allow ? "allow" : "deny", by ? by : "a rule that is none");
 	return name;
 }
 
@@ -239,7 +231,6 @@ static void instance_stop(struct proof *proof)
 	ring_buffer__free(proof->records);
 	if (proof->object.bpf)
 		object_close(&proof->object);
-	json_decref(proof->manifest);
 	free(proof->world);
 }
 
@@ -492,13 +483,10 @@ static int proof_read(struct proof *proof, const struct mesh_vectors *vectors, s
 }
 
 int kernel_prove(struct kernel *kernel, const void *elf, size_t len, const struct mesh_vectors *vectors,
-		 size_t vectors_len, uint32_t rules, uint32_t *ret_count, struct why *why)
+		 size_t vectors_len, const struct names *names, uint32_t *ret_count, struct why *why)
 {
 	(void)kernel;
-	struct proof proof = {.rules = rules, .why = why};
-	size_t text_len;
-	const char *text = bundle_section(elf, len, BUNDLE_MANIFEST, &text_len);
-	proof.manifest = text ? json_loadb(text, text_len, 0, NULL) : NULL;
+	struct proof proof = {.rules = names_rules(names), .names = names, .why = why};
 	int r = proof_read(&proof, vectors, vectors_len);
 	if (!r)
 		r = instance_start(&proof, elf, len);

@@ -2,6 +2,7 @@
  * own, all of which are gone behind it. Needs root and BPF; else every test is skipped. */
 #define _GNU_SOURCE
 #include "kernel.h"
+#include "names.h"
 #include "base/bundle.h"
 #include "preflight.h"
 #include "registry.h"
@@ -434,12 +435,13 @@ struct sample {
 static void test_proves(void **state)
 {
 	(void)state;
+	struct names *nameless = names_make(NULL, NULL);
 	need_kernel();
 	struct sample sample, wrong;
 	uint32_t count = 0;
 	vectors_of_sample(&sample.head, sample.decisions, sample.addresses, sample.packets);
 	double start = now_ms();
-	assert_works(kernel_prove(kernel, world.elf, world.elf_len, &sample.head, sizeof(sample), 0, &count, &why));
+	assert_works(kernel_prove(kernel, world.elf, world.elf_len, &sample.head, sizeof(sample), nameless, &count, &why));
 	printf("prove: %.2f ms\n", now_ms() - start);
 	assert_int_equal(count, 6);
 	for (int change = 0; change < 4; change++) {
@@ -452,11 +454,12 @@ static void test_proves(void **state)
 			wrong.addresses[1].dst = 9;
 		if (change == 3)
 			wrong.packets[0].pass = 1;
-		int r = kernel_prove(kernel, world.elf, world.elf_len, &wrong.head, sizeof(wrong), 0, &count, &why);
+		int r = kernel_prove(kernel, world.elf, world.elf_len, &wrong.head, sizeof(wrong), nameless, &count, &why);
 		assert_int_equal(r, -EILSEQ);
 		printf("found: %s\n", why.text);
 	}
-	assert_int_equal(kernel_prove(kernel, world.elf, world.elf_len, &sample.head, 40, 0, &count, &why), -EINVAL);
+	assert_int_equal(kernel_prove(kernel, world.elf, world.elf_len, &sample.head, 40, nameless, &count, &why), -EINVAL);
+	names_release(nameless);
 }
 
 static void test_loads(void **state)
