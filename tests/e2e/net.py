@@ -8,6 +8,7 @@
   net.py hold SECONDS KIND ADDRESS PORT     a line every 20 ms on one connection; "ENDED ROUNDS"
   net.py pass KIND:PORT COMMAND...          listens, and runs COMMAND with the listener as descriptor 3
   net.py raw NAME FROM TO PORT MAC          sends one odd packet (see RAW) to the neighbour MAC
+  net.py half FROM TO PORT MAC              a handshake by hand that waits for a line before its ACK
   net.py ping ADDRESS
 
 KIND: tcp, tcp4, mptcp, udp, udp4, udpx (answers from a connected socket), tfo; for ask also udpc
@@ -263,7 +264,49 @@ def raw(name, source, target, port, mac):
     sock.sendto(packet, ("eth0", protocol, 0, 0, bytes.fromhex(mac.replace(":", ""))))
 
 
-COMMANDS = {"ask": ask, "many": many, "hold": hold, "pass": pass_listener, "raw": raw, "ping": ping,
+HALF_PORT = 40000 + os.getpid() % 20000
+
+
+def tcp_segment(source, target, port, sequence, acknowledged, flags, text=b""):
+    head = struct.pack("!HHIIBBHHH", HALF_PORT, port, sequence, acknowledged, 5 << 4, flags, 65535, 0, 0)
+    pseudo = socket.inet_aton(source) + socket.inet_aton(target) + struct.pack("!BBH", 0, 6, len(head + text))
+    total = checksum(pseudo + head + text + b"\0" * (len(text) % 2))
+    return ipv4(source, target, 6, head[:16] + struct.pack("!H", total) + head[18:] + text)
+
+
+def half(source, target, port, mac):
+    """A handshake by hand, from an address that no kernel has: SYN, "half", a line from standard input, then
+    ACK and a question; "answered", "reset" or "silent"."""
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
+    sock.settimeout(1)
+    to = ("eth0", 0x0800, 0, 0, bytes.fromhex(mac.replace(":", "")))
+    port = int(port)
+
+    def wait_for(wanted):
+        try:
+            while True:
+                packet = sock.recv(2048)
+                if packet[9] == 6 and packet[16:20] == socket.inet_aton(source) and packet[20:24] == struct.pack("!HH", port, HALF_PORT):
+                    sequence, flags, text = struct.unpack("!I", packet[24:28])[0], packet[33], packet[20 + (packet[32] >> 4) * 4:]
+                    if wanted(flags, text):
+                        return sequence, flags
+        except OSError:
+            return None, 0
+
+    sock.sendto(tcp_segment(source, target, port, 1000, 0, 0x02), to)
+    sequence, flags = wait_for(lambda flags, text: flags & 0x16)
+    if flags & 0x12 != 0x12:
+        print("refused" if flags else "silent", flush=True)
+        return
+    print("half", flush=True)
+    sys.stdin.readline()
+    sock.sendto(tcp_segment(source, target, port, 1001, sequence + 1, 0x10), to)
+    sock.sendto(tcp_segment(source, target, port, 1001, sequence + 1, 0x18, b"x\n"), to)
+    sequence, flags = wait_for(lambda flags, text: text or flags & 0x04)
+    print("reset" if flags & 0x04 else "answered" if flags else "silent", flush=True)
+
+
+COMMANDS = {"half": half, "ask": ask, "many": many, "hold": hold, "pass": pass_listener, "raw": raw, "ping": ping,
             "serve": lambda name, *specs: serve(name, specs)}
 
 if __name__ == "__main__":

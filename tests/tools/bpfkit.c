@@ -6,6 +6,7 @@
  *   bpfkit detach CGROUP                      connect4 programs that were attached there without a link
  *   bpfkit lookup OBJECT PROGRAM              sk_lookup in this namespace; its map "socks" gets a listener
  *                                             that answers every line with "thief"; until killed
+ *   bpfkit clear MAP                          takes every program out of a jump table
  *   bpfkit age MAP SECONDS                    turns the clock of a table of flows
  *   bpfkit count CGROUP NETNS...              how many programs are attached there
  */
@@ -108,6 +109,16 @@ static int lookup(char **argv)
 	return answer_all(listener);
 }
 
+static int clear(char **argv)
+{
+	int map = bpf_obj_get(argv[0]);
+	if (map < 0)
+		return failed(argv[0]);
+	for (__u32 slot = 0; slot < MESH_GENERATIONS; slot++)
+		bpf_map_delete_elem(map, &slot);
+	return 0;
+}
+
 static int age(char **argv)
 {
 	struct mesh_tuple key;
@@ -155,10 +166,10 @@ int main(int argc, char **argv)
 		const char *name;
 		int words;
 		int (*run)(char **argv);
-	} verbs[] = {{"attach", 3, attach}, {"detach", 1, detach}, {"lookup", 2, lookup}, {"age", 2, age}, {"count", 1, count}};
+	} verbs[] = {{"attach", 3, attach}, {"detach", 1, detach}, {"lookup", 2, lookup}, {"clear", 1, clear}, {"age", 2, age}, {"count", 1, count}};
 	for (size_t i = 0; argc > 1 && i < sizeof(verbs) / sizeof(*verbs); i++)
 		if (strcmp(argv[1], verbs[i].name) == 0 && argc >= 2 + verbs[i].words)
 			return verbs[i].run(argv + 2);
-	fputs("usage: bpfkit attach|detach|lookup|age|count ...\n", stderr);
+	fputs("usage: bpfkit attach|detach|lookup|clear|age|count ...\n", stderr);
 	return 2;
 }
