@@ -238,6 +238,11 @@ static __always_inline enum judged judge_tcp(struct bpf_sock *sk, struct mesh_so
 	return pass ? JUDGED_PASS : JUDGED_DENY;
 }
 
+static __always_inline bool flow_is_fresh(const struct mesh_flow *flow, __u64 now_ns)
+{
+	return now_ns - flow->seen_ns < MESH_UDP_REPLY_S * 1000000000ull;
+}
+
 /* Direction is per peer: a server's unconnected answer must not turn its socket into a client. */
 static __always_inline enum judged judge_udp(const struct mesh_control *settings, struct packet *packet)
 {
@@ -245,7 +250,10 @@ static __always_inline enum judged judge_udp(const struct mesh_control *settings
 	tuple_of_packet(packet, &tuple);
 	__u64 now_ns = bpf_ktime_get_ns();
 	struct mesh_flow *known = bpf_map_lookup_elem(&flows, &tuple);
-	bool fresh = known && now_ns - known->seen_ns < MESH_UDP_REPLY_S * 1000000000ull;
+	bool fresh = known && flow_is_fresh(known, now_ns);
+	/* What was denied has no answer: what comes the other way is a request of its own. */
+	if (fresh && !known->verdict && known->role != (packet->leaves ? MESH_ROLE_OUT : MESH_ROLE_IN))
+		fresh = false;
 	if (fresh && known->generation == config.generation && known->epoch == settings->epoch) {
 		if (now_ns - known->seen_ns > 1000000000)
 			known->seen_ns = now_ns;
@@ -360,7 +368,7 @@ static __always_inline enum judged judge_lookup(const volatile struct bpf_sk_loo
 		struct mesh_tuple tuple = {};
 		tuple_of_packet(&packet, &tuple);
 		struct mesh_flow *known = bpf_map_lookup_elem(&flows, &tuple);
-		if (known && known->role == MESH_ROLE_OUT)
+		if (known && known->role == MESH_ROLE_OUT && known->verdict && flow_is_fresh(known, bpf_ktime_get_ns()))
 			return JUDGED_PASS;
 	}
 	return judge(settings, &packet);

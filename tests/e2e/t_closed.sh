@@ -35,7 +35,7 @@ half() { # BETWEEN: what happens between the SYN and the ACK
 	exec 7>"$NODE/go"
 	node_wait grep -q . "$NODE/log/half"
 	"$@"
-	echo >&7
+	(trap '' PIPE; echo >&7) 2>/dev/null # it may be done already
 	exec 7>&-
 	wait $pid
 	tr '\n' ' ' <"$NODE/log/half"

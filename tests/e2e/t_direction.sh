@@ -33,6 +33,8 @@ expect_ok "udp answer of an IPv4 server/web" client udp 10.77.0.21 5354
 expect_ok "udp answer of a server that connects to its client/web" client udp 10.77.0.21 5355
 expect_eperm "the server may not ask the client" web udp 10.77.0.11 9000
 expect_eperm "not from the port that answers: direction is per peer" web udp 10.77.0.11 9000 from=5353
+expect_eperm "nor a port that nobody listens on" web udp 10.77.0.11 9001 from=5353
+expect_ok "what the server was refused does not close the client's way/web" client udp 10.77.0.21 5353 from=9001
 expect_ok "and answers go on/web" client udp 10.77.0.21 5353
 expect_refused "nor connect to it" web udpc 10.77.0.11 9000
 

@@ -54,10 +54,12 @@ expect_true "what was reset has a name" "$(last_flow --from stranger)" flows_hav
 hold kept client 30 tcp 10.77.0.21 9090
 hold vip client 30 tcp 10.96.0.1 80
 hold six client 30 tcp fd77::21 8080
+hold datagrams client 30 udpc 10.77.0.21 5353
 before=$(status 's["resets"]')
 apply closed
 expect "denied by the new policy: reset" "reset reset reset reset reset" \
 	"$(reset_within old 1000) $(reset_within old6 1000) $(reset_within mapped 1000) $(reset_within vip 1000) $(reset_within six 1000)"
+expect "a live udp flow, too" eperm "$(reset_within datagrams 1000)"
 expect "allowed by the new policy: kept" kept "$(alive kept)"
 expect_true "resets are counted" "$before, $(status 's["resets"]')" test "$(status 's["resets"]')" -ge $((before + 5))
 expect_true "the flow says so" "$(last_flow --rule night)" flows_have "f['rule'] == 'night' and f['again'] and not f['passed'] and f['where'].endswith('closed.mesh:5:150')"
