@@ -16,15 +16,22 @@ static const struct verb {
 };
 enum { VERBS = sizeof(verbs) / sizeof(*verbs) };
 
-static const char common_flags[] = "-o= --format= --color= --now= --inventory= --fail-level= --help -h";
+static const char common_flags[] =
+#define FLAG(name, value, choices, help) name "= "
+#define SWITCH(name, help) name " "
+#include "flags.def"
+#undef FLAG
+#undef SWITCH
+	"-h";
 
-static const char common_help[] = "  -o FILE               where to write\n"
-				  "  --format text|json    how to print\n"
-				  "  --color auto|always|never\n"
-				  "  --now YYYY-MM-DD      the date that `until` is compared with\n"
-				  "  --inventory FILE      checks selectors against real workloads\n"
-				  "  --fail-level warning  warnings fail, too\n"
-				  "  --help                this text\n";
+static void print_common_flags(void)
+{
+#define FLAG(name, value, choices, help) printf("  %-21s %s\n", name " " value, help);
+#define SWITCH(name, help) printf("  %-21s %s\n", name, help);
+#include "flags.def"
+#undef FLAG
+#undef SWITCH
+}
 
 static int help_all(FILE *out)
 {
@@ -40,8 +47,9 @@ static int help_all(FILE *out)
 
 static int help_verb(const struct verb *verb)
 {
-	printf("meshc %s: %s\n\nusage: meshc %s [FLAGS]%s%s\n\n%s%s%s", verb->name, verb->summary, verb->name,
-	       verb->arguments[0] ? " " : "", verb->arguments, verb->help, verb->help[0] ? "\n" : "", common_help);
+	printf("meshc %s: %s\n\nusage: meshc %s [FLAGS]%s%s\n\n%s%s", verb->name, verb->summary, verb->name,
+	       verb->arguments[0] ? " " : "", verb->arguments, verb->help, verb->help[0] ? "\n" : "");
+	print_common_flags();
 	return EXIT_YES;
 }
 

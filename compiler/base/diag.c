@@ -4,10 +4,37 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const char *const severities[] = {"note", "warning", "error"};
+
+static const struct diag_page pages[] = {
+#define DIAG(number, name, severity, text, page) {number, DIAG_##severity, text, page},
+#include "base/diag_codes.def"
+#undef DIAG
+};
+
+const char *diag_severity_name(enum diag_severity severity)
+{
+	return severities[severity];
+}
+
+const struct diag_page *diag_next_page(const struct diag_page *page)
+{
+	const struct diag_page *next = page ? page + 1 : pages;
+	return next < pages + sizeof(pages) / sizeof(*pages) ? next : NULL;
+}
+
+const struct diag_page *diag_page(unsigned code)
+{
+	const struct diag_page *page = diag_next_page(NULL);
+	while (page && page->code != code)
+		page = diag_next_page(page);
+	return page;
+}
+
 static enum diag_severity severity_of(enum diag_code code)
 {
 	switch (code) {
-#define DIAG(number, name, severity, text)                                                                             \
+#define DIAG(number, name, severity, text, page)                                                                       \
 	case DIAG_##name:                                                                                              \
 		return DIAG_##severity;
 #include "base/diag_codes.def"
@@ -37,7 +64,6 @@ struct diag *diag_add(struct diags *diags, enum diag_code code, struct span span
 
 /* ---- Printing ----------------------------------------------------------------------------------- */
 
-static const char *const severities[] = {"note", "warning", "error"};
 static const char *const colors[] = {"\033[1;36m", "\033[1;35m", "\033[1;31m"};
 
 static void print_excerpt(const struct diags *diags, struct span span, FILE *out, bool color)

@@ -7,7 +7,7 @@
 #include <stdio.h>
 
 enum diag_code {
-#define DIAG(number, name, severity, text) DIAG_##name = number,
+#define DIAG(number, name, severity, text, page) DIAG_##name = number,
 #include "base/diag_codes.def"
 #undef DIAG
 };
@@ -39,10 +39,19 @@ struct diags {
 struct diag *diag_add(struct diags *diags, enum diag_code code, struct span span, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
 
-enum diag_format { DIAG_TEXT, DIAG_JSON };
-
 /* Prints all, in order of place. Text: GNU head line, excerpt, caret, note, fix. */
 void diags_print(const struct diags *diags, FILE *out, bool color);
+
+/* What is known of a code. NULL: there is none. */
+struct diag_page {
+	unsigned code;
+	enum diag_severity severity;
+	const char *text, *page;
+};
+const char *diag_severity_name(enum diag_severity severity);
+const struct diag_page *diag_page(unsigned code);
+/* The page after PAGE, from NULL the first; NULL at the end. */
+const struct diag_page *diag_next_page(const struct diag_page *page);
 
 /* The nearest of NAMES to WORD by edit distance, or NULL where none is near. */
 const char *diag_nearest(const char *word, const char *const *names, size_t count);

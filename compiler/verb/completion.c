@@ -1,0 +1,127 @@
+/* Scripts that complete meshc's words, made from verbs.def and flags.def. */
+#include "verb/verb.h"
+
+static const struct word {
+	const char *verb, *flags, *summary;
+} words[] = {
+#define VERB(name, flags, arguments, summary, help) {#name, flags, summary},
+#include "verbs.def"
+#undef VERB
+};
+enum { WORDS = sizeof(words) / sizeof(*words) };
+
+static const struct common {
+	const char *name, *choices, *help;
+	bool takes;
+} commons[] = {
+#define FLAG(name, value, choices, help) {name, choices, help, true},
+#define SWITCH(name, help) {name, "", help, false},
+#include "flags.def"
+#undef FLAG
+#undef SWITCH
+};
+enum { COMMONS = sizeof(commons) / sizeof(*commons) };
+
+/* "--a= -k= --b" as "--a -k --b". */
+static void print_flags(const char *flags)
+{
+	for (const char *c = flags; *c; c++)
+		if (*c != '=')
+			putchar(*c);
+}
+
+static void print_common_names(void)
+{
+	for (int i = 0; i < COMMONS; i++)
+		printf(" %s", commons[i].name);
+}
+
+static void print_bash(void)
+{
+	puts("_meshc() {\n"
+	     "\tlocal word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} flags=\n"
+	     "\tCOMPREPLY=()\n"
+	     "\tif [ \"$COMP_CWORD\" = 1 ]; then");
+	printf("\t\tCOMPREPLY=($(compgen -W \"");
+	for (int i = 0; i < WORDS; i++)
+		printf("%s%s", i ? " " : "", words[i].verb);
+	puts("\" -- \"$word\"))\n\t\treturn\n\tfi\n\tcase \"$before\" in");
+	for (int i = 0; i < COMMONS; i++)
+		if (commons[i].choices[0])
+			printf("\t%s) COMPREPLY=($(compgen -W \"%s\" -- \"$word\")); return ;;\n", commons[i].name,
+			       commons[i].choices);
+	puts("\tesac\n\tcase \"${COMP_WORDS[1]}\" in");
+	for (int i = 0; i < WORDS; i++) {
+		printf("\t%s) flags=\"", words[i].verb);
+		print_flags(words[i].flags);
+		puts("\" ;;");
+	}
+	printf("\tesac\n\tcase \"$word\" in\n\t-*) COMPREPLY=($(compgen -W \"$flags");
+	print_common_names();
+	puts("\" -- \"$word\")) ;;\n\t*) COMPREPLY=($(compgen -f -- \"$word\")) ;;\n\tesac\n}\n"
+	     "complete -o filenames -F _meshc meshc");
+}
+
+static void print_zsh(void)
+{
+	puts("#compdef meshc\n_meshc() {\n\tlocal -a verbs flags\n\tverbs=(");
+	for (int i = 0; i < WORDS; i++)
+		printf("\t\t\"%s:%s\"\n", words[i].verb, words[i].summary);
+	puts("\t)\n\tif (( CURRENT == 2 )); then _describe verb verbs; return; fi\n\tcase $words[CURRENT-1] in");
+	for (int i = 0; i < COMMONS; i++)
+		if (commons[i].choices[0])
+			printf("\t%s) compadd %s; return ;;\n", commons[i].name, commons[i].choices);
+	puts("\tesac\n\tcase $words[2] in");
+	for (int i = 0; i < WORDS; i++) {
+		printf("\t%s) flags=(", words[i].verb);
+		print_flags(words[i].flags);
+		puts(") ;;");
+	}
+	printf("\tesac\n\tflags+=(");
+	print_common_names();
+	puts(")\n\tif [[ $words[CURRENT] == -* ]]; then compadd -a flags; else _files; fi\n}\n"
+	     "compdef _meshc meshc");
+}
+
+/* "-k" is a short flag, "--emit" a long one. */
+static void print_fish_flag(const char *condition, const char *name, size_t len, bool takes, const char *choices,
+			    const char *help)
+{
+	bool is_long = strncmp(name, "--", 2) == 0;
+	printf("complete -c meshc -n '%s' -%c %.*s%s", condition, is_long ? 'l' : 's', (int)len - 1 - is_long,
+	       name + 1 + is_long, takes ? " -r" : "");
+	if (choices[0])
+		printf(" -f -a '%s'", choices);
+	printf("%s%s%s\n", help[0] ? " -d \"" : "", help, help[0] ? "\"" : "");
+}
+
+static void print_fish(void)
+{
+	for (int i = 0; i < WORDS; i++)
+		printf("complete -c meshc -n __fish_use_subcommand -f -a %s -d \"%s\"\n", words[i].verb, words[i].summary);
+	for (int i = 0; i < WORDS; i++)
+		for (const char *c = words[i].flags; *c; c += strcspn(c, " "), c += *c == ' ') {
+			char condition[64];
+			size_t len = strcspn(c, "= ");
+			snprintf(condition, sizeof(condition), "__fish_seen_subcommand_from %s", words[i].verb);
+			print_fish_flag(condition, c, len, c[len] == '=', "", "");
+		}
+	for (int i = 0; i < COMMONS; i++)
+		print_fish_flag("not __fish_use_subcommand", commons[i].name, strlen(commons[i].name), commons[i].takes,
+				commons[i].choices, commons[i].help);
+}
+
+int verb_completion(const struct options *options, int argc, char **argv)
+{
+	static const char *const shells[] = {"bash", "zsh", "fish"};
+	static void (*const print[])(void) = {print_bash, print_zsh, print_fish};
+	(void)options;
+	if (argc != 2)
+		return verb_cannot("for which shell? usage: meshc completion bash|zsh|fish");
+	for (int i = 0; i < 3; i++)
+		if (strcmp(argv[1], shells[i]) == 0) {
+			print[i]();
+			return EXIT_YES;
+		}
+	return verb_unknown("shell", argv[1], shells, 3);
+}

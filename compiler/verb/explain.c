@@ -1,0 +1,86 @@
+/* The page of a diagnostic code: text from diag_codes.def, example from tests/errors. */
+#include "verb/verb.h"
+
+#include "pass/examples.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+
+enum { EXAMPLE_LINES = 30 };
+
+static int list_codes(const struct options *options)
+{
+	bool json = strcmp(options->format, "json") == 0;
+	json_t *all = json_array();
+	for (const struct diag_page *page = diag_next_page(NULL); page; page = diag_next_page(page)) {
+		if (!json)
+			printf("M%04u %-7.7s %s\n", page->code, diag_severity_name(page->severity), page->text);
+		char code[16];
+		snprintf(code, sizeof(code), "M%04u", page->code);
+		json_array_append_new(all, json_pack("{s:s, s:s, s:s, s:s}", "code", code, "severity",
+						     diag_severity_name(page->severity), "text", page->text, "page", page->page));
+	}
+	if (json) {
+		json_dumpf(all, stdout, JSON_INDENT(2));
+		putchar('\n');
+	}
+	json_decref(all);
+	return EXIT_YES;
+}
+
+/* Lines of at most 80 columns, indented by nothing. */
+static void print_wrapped(const char *text)
+{
+	size_t column = 0;
+	while (*text) {
+		size_t word = strcspn(text, " ");
+		if (column && column + 1 + word > 80) {
+			putchar('\n');
+			column = 0;
+		}
+		column += printf("%s%.*s", column ? " " : "", (int)word, text);
+		text += word;
+		text += *text == ' ';
+	}
+	putchar('\n');
+}
+
+/* The first example of CODE, without its comments for the tests; a long one is cut. */
+static void print_example(unsigned code)
+{
+	char prefix[16];
+	const struct example_file *example = example_files;
+	snprintf(prefix, sizeof(prefix), "M%04u_", code);
+	while (example->name && strncmp(example->name, prefix, strlen(prefix)) != 0)
+		example++;
+	if (!example->name)
+		return;
+	puts("\nAn example:\n");
+	const char *line = example->text;
+	for (int lines = 0; *line; line += strcspn(line, "\n"), line += *line == '\n') {
+		if (line[0] == '#' && line[1] == ' ')
+			continue;
+		if (++lines > EXAMPLE_LINES) {
+			puts("  ...");
+			break;
+		}
+		printf("%s%.*s\n", *line == '\n' ? "" : "  ", (int)strcspn(line, "\n"), line);
+	}
+}
+
+int verb_explain(const struct options *options, int argc, char **argv)
+{
+	if (argc == 1)
+		return list_codes(options);
+	const char *digits = argv[1];
+	digits += toupper((unsigned char)digits[0]) == 'M';
+	char *end;
+	unsigned long code = strtoul(digits, &end, 10);
+	const struct diag_page *page = *digits && !*end && argc == 2 ? diag_page(code) : NULL;
+	if (!page)
+		return verb_cannot("no code '%s': `meshc explain` lists them", argv[1]);
+	printf("M%04u, %s: %s\n\n", page->code, diag_severity_name(page->severity), page->text);
+	print_wrapped(page->page);
+	print_example(page->code);
+	return EXIT_YES;
+}
