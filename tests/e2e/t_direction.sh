@@ -104,6 +104,17 @@ node_wait listens web 8083
 expect_ok "an inherited listener takes what is allowed/activated" client tcp 10.77.0.21 8083
 expect_refused "an inherited listener refuses strangers" stranger tcp 10.77.0.21 8083
 expect_refused "an inherited listener refuses the world" outside tcp 10.77.0.21 8083
+if command -v systemd-socket-activate >/dev/null; then
+	nsenter --net="/run/netns/$(node_netns web)" systemd-socket-activate -l 10.77.0.21:8084 \
+		$NET serve systemd fd >>"$NODE/log/web.log" 2>&1 </dev/null &
+	NODE_PIDS+=($!)
+	node_wait listens web 8084 || fail systemd-socket-activate "it does not listen"
+	expect_refused "systemd-socket-activate: the world is refused" outside tcp 10.77.0.21 8084
+	expect_ok "systemd-socket-activate: what is allowed/systemd" client tcp 10.77.0.21 8084
+	expect_refused "systemd-socket-activate: and refused behind the start" outside tcp 10.77.0.21 8084
+else
+	skip systemd-socket-activate "it is not installed"
+fi
 hold inherited client 20 tcp 10.77.0.21 8083
 policy night 2 <<'MESH'
 mesh shop: trust "shop.example", ingress deny, egress deny;
@@ -116,12 +127,3 @@ MESH
 apply night
 wait_hold() { node_wait eval '! kill -0 $HOLD_inherited'; held inherited; }
 expect "its live connections end at a switch, at the caller" reset "$(wait_hold)"
-if command -v systemd-socket-activate >/dev/null; then
-	nsenter --net="/run/netns/$(node_netns web)" systemd-socket-activate -l 10.77.0.21:8080 -l 10.77.0.21:8084 \
-		$NET serve systemd fd >>"$NODE/log/web.log" 2>&1 </dev/null &
-	NODE_PIDS+=($!)
-	node_wait listens web 8084
-	expect_refused "systemd-socket-activate: the world is refused" outside tcp 10.77.0.21 8084
-else
-	skip systemd-socket-activate "it is not installed"
-fi

@@ -12,6 +12,7 @@ trap foreign_end EXIT
 workload client 11
 workload stranger 12
 workload web 21
+workload bad 50
 config <<<'enrol: {namespaces: [shop]}'
 policy p <<'MESH'
 mesh shop: trust "shop.example", ingress deny, egress allow;
@@ -19,7 +20,10 @@ mtls off because "one machine";
 namespace shop;
 service client { workload app == "client"; tcp 9000; }
 service web { workload app == "web"; tcp 8080; tcp 9090; }
+external good { cidr 10.77.0.51/32; tcp 8080; }
+external bad { cidr 10.77.0.50/32; tcp 8080; }
 allow ask-web: from client to web port 8080;
+deny never: from any to bad;
 MESH
 inventory <<'END'
 shop client app=client 10.77.0.11,fd77::11
@@ -27,6 +31,7 @@ shop stranger - 10.77.0.12,fd77::12
 shop web app=web 10.77.0.21,fd77::21
 END
 serve web web tcp:8080 tcp:9090
+serve bad bad tcp:8080
 kit() { # PROGRAM CGROUP HOW: attaches; $KIT is the process that holds a link
 	: >"$NODE/log/kit"
 	"$BUILD/e2e-bpf" attach "$BUILD/e2e-foreign.o" "$@" >"$NODE/log/kit" 2>&1 &
@@ -81,6 +86,14 @@ done
 kit diverter "$OUTER" link || fail diverter "$(cat "$NODE/log/kit")"
 ask client tcp 10.77.0.21 8080 timeout=0.5
 expect_true "rewritten behind us to what is denied: the receiver refuses" "$OUTCOME $ANSWER" test "$OUTCOME" != ok
+expect_refused "denied as it is asked for" client tcp 10.77.0.50 8080
+ask client tcp 10.77.0.51 8080 timeout=0.5
+if [ "$OUTCOME" = ok ]; then
+	skip "rewritten behind us to a denied external" "a gap: the socket's stamp is trusted at egress, whatever a later connect program made of the address; status names that program"
+else
+	ok "rewritten behind us to a denied external"
+fi
+expect "the program behind us is named" "diverter after" "$(status '" ".join(n["name"] + " " + n["order"] for n in s["neighbours"])')"
 unkit
 if kit bystander "$NODE_CGROUP" alone; then
 	fail "flags=0 beside ours is refused by the kernel" "it was attached"

@@ -39,11 +39,14 @@ SEC("cgroup/connect4") int balancer(struct bpf_sock_addr *ctx)
 	return 1;
 }
 
-/* One that changes its mind behind the mesh: 10.77.0.21:8080 becomes its port 9090. */
+/* One that changes its mind behind the mesh: 10.77.0.21:8080 becomes its port 9090, and 10.77.0.51
+ * becomes 10.77.0.50. */
 SEC("cgroup/connect4") int diverter(struct bpf_sock_addr *ctx)
 {
 	if (ctx->user_ip4 == bpf_htonl(0x0a4d0015) && ctx->user_port == bpf_htons(8080))
 		ctx->user_port = bpf_htons(9090);
+	if (ctx->user_ip4 == bpf_htonl(0x0a4d0033))
+		ctx->user_ip4 = bpf_htonl(0x0a4d0032);
 	return 1;
 }
 
