@@ -234,7 +234,15 @@ static int install(struct node *node, const struct offer *offer, json_t *answer,
 	return 0;
 }
 
-int node_apply(struct node *node, int fd, json_t *answer, struct why *why)
+static bool is_in_force(struct node *node, const struct bundle *bundle)
+{
+	const struct resident *active = node_active(node);
+	const char *digest = json_string_value(json_object_get(bundle->manifest, "digest"));
+	return active && digest && strcmp(digest, active->digest) == 0 &&
+	       json_integer_value(json_object_get(bundle->manifest, "version")) == active->version;
+}
+
+int node_apply(struct node *node, int fd, bool if_new, json_t *answer, struct why *why)
 {
 	struct offer offer;
 	void *bytes = NULL;
@@ -245,6 +253,10 @@ int node_apply(struct node *node, int fd, json_t *answer, struct why *why)
 		r = offer_accept(node, bytes, len, node->last_version, &offer, why);
 	if (r)
 		return r;
+	if (if_new && is_in_force(node, &offer.bundle)) {
+		offer_close(&offer);
+		return 1;
+	}
 	r = install(node, &offer, answer, why);
 	json_object_set_new(answer, "total_us", json_integer(now_us() - start));
 	offer_close(&offer);

@@ -294,6 +294,7 @@ static const struct key config_keys[] = {
 	{"socket", read_socket, AT(socket)},
 	{"socket_group", read_text, AT(socket_group)},
 	{"inventory", read_path, AT(inventory)},
+	{"watch", read_path, AT(watch)},
 	{"node", read_text, AT(node)},
 	{"flow_log", read_path, AT(flow_log)},
 	{"generations", read_count, AT(generations), 2, 8},

@@ -24,6 +24,7 @@ struct config {
 	const char *socket;    /* socket: default /run/mesh/meshd.sock */
 	const char *socket_group; /* group: who besides root; NULL: nobody */
 	const char *inventory; /* inventory: file or folder; required */
+	const char *watch;     /* watch: a folder whose newest bundle is applied; NULL: none */
 	const char *node;      /* node: this node's name; default: the inventory's "node", then the host name */
 	const char *flow_log;  /* flow_log: a file to which flows are appended as JSON lines; NULL: none */
 	uint32_t generations;  /* generations: kept resident, 2..8, default 8 */

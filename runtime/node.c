@@ -45,7 +45,7 @@ static json_t *answer_apply(struct node *node, int fd)
 {
 	struct why why = {0};
 	json_t *answer = json_object();
-	int r = fd < 0 ? why_set(&why, -EINVAL, "no bundle came with the request") : node_apply(node, fd, answer, &why);
+	int r = fd < 0 ? why_set(&why, -EINVAL, "no bundle came with the request") : node_apply(node, fd, false, answer, &why);
 	if (!r)
 		return answer;
 	json_decref(answer);
@@ -109,6 +109,7 @@ static void on_tick(void *context, uint32_t events)
 	struct node *node = context;
 	(void)events;
 	node_watch_inventory(node);
+	node_watch_bundles(node);
 	int gone = kernel_sweep(node->kernel);
 	/* What could not be found is looked for once a second; what others attached meanwhile, every ten. */
 	node->ticks++;

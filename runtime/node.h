@@ -65,6 +65,8 @@ struct node {
 	size_t place_problems;
 	char place_problem[512]; /* the first of them */
 	struct flow_log flows;
+	uint64_t watched;     /* the bundle of config->watch that was tried last */
+	char *watch_problem;  /* why it is not in force; NULL: it is */
 	bool find_again; /* a namespace came that may be a workload's */
 	uint32_t ticks;
 	uint64_t resets;
@@ -80,7 +82,8 @@ struct resident *node_active(struct node *node);
 void node_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* apply.c */
-int node_apply(struct node *node, int fd, json_t *answer, struct why *why);
+/* IF_NEW: a bundle that is in force already is left alone, and 1 returned. */
+int node_apply(struct node *node, int fd, bool if_new, json_t *answer, struct why *why);
 int node_rollback(struct node *node, uint32_t generation, json_t *answer, struct why *why);
 int node_set_mode(struct node *node, bool off);
 /* Adopts what is pinned; loads the last bundle anew where nothing is (after a reboot). */
@@ -95,6 +98,9 @@ int node_read_inventory(struct node *node, struct why *why);
 int node_publish(struct node *node, struct why *why);
 int node_publish_one(struct node *node, struct resident *resident, const struct bundle *bundle, struct why *why);
 void node_watch_inventory(struct node *node);
+
+/* watch.c */
+void node_watch_bundles(struct node *node);
 
 /* places.c */
 void node_find_places(struct node *node);

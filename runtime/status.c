@@ -100,6 +100,8 @@ static json_t *problems_json(struct node *node)
 		add_problem(problems, "the inventory was refused, the last good one is in force: %s", node->inventory_problem);
 	if (!node->inventory)
 		add_problem(problems, "%s", "no inventory was read yet: nobody is enrolled");
+	if (node->watch_problem)
+		add_problem(problems, "%s", node->watch_problem);
 	if (node->place_problems)
 		add_problem(problems, "%s", node->place_problem);
 	if (active && !active->names)

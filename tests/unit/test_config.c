@@ -54,7 +54,7 @@ static void everything(void **state)
 				     "mesh: shop\nkeys:\n  - /etc/a.pem\n  - /etc/b.pem\n"
 				     "enrol: {namespaces: [shop, dev], label: \"mesh=on=1\"}\n"
 				     "cgroup: /sys/fs/cgroup/x\nbpffs: /bpf\npins: mesh_2-b\nstate: /s\nsocket: /run/s.sock\n"
-				     "socket_group: ops\ninventory: /inv\nnode: n1\nflow_log: /log\ngenerations: 2\n"
+				     "socket_group: ops\ninventory: /inv\nwatch: /incoming\nnode: n1\nflow_log: /log\ngenerations: 2\n"
 				     "sizes: {endpoints: 16, backends: 32, services: 64, sockets: 1048576}\n"
 				     "record_rate: 0\nquarantine: \"5\"\nobserve_only: true\nallow_older: true\n",
 				     &config),
@@ -70,6 +70,7 @@ static void everything(void **state)
 	assert_string_equal(config.pins, "mesh_2-b");
 	assert_string_equal(config.socket, "/run/s.sock");
 	assert_string_equal(config.socket_group, "ops");
+	assert_string_equal(config.watch, "/incoming");
 	assert_string_equal(config.node, "n1");
 	assert_string_equal(config.flow_log, "/log");
 	assert_int_equal(config.generations, 2);
