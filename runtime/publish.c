@@ -156,36 +156,53 @@ static int remove_others(int map, const struct wanted *wanted)
 
 /* ---- Service addresses ----------------------------------------------------------------------------- */
 
-static int put_vips(const struct generation *generation, const struct view *view)
+struct vips {
+	struct mesh_vip_key *keys, *sorted;
+	struct mesh_vip *values;
+	__u32 count;
+};
+
+/* One system call: 30,000 cost 40 ms. -E2BIG: the map is full, what stands behind is not there yet. */
+static int put_vips(const struct generation *generation, const struct vips *vips)
 {
-	int full = 0;
-	for (size_t i = 0; i < view->vips.len; i++) {
-		const struct view_vip *vip = &view->vips.at[i];
-		int r = bpf_map_update_elem(generation->vips, &vip->key, &vip->value, BPF_ANY);
-		if (r == -E2BIG)
-			full = r;
-		else if (r)
-			return r;
-	}
-	return full;
+	__u32 count = vips->count;
+	return count ? bpf_map_update_batch(generation->vips, vips->keys, vips->values, &count, NULL) : 0;
+}
+
+static int replace_vips(const struct generation *generation, const struct vips *vips)
+{
+	struct mesh_vip_key first;
+	struct wanted wanted = {vips->sorted, vips->count, sizeof(first)};
+	bool was_empty = bpf_map_get_next_key(generation->vips, NULL, &first) == -ENOENT;
+	int put = put_vips(generation, vips);
+	if ((put && put != -E2BIG) || was_empty)
+		return put;
+	int r = remove_others(generation->vips, &wanted);
+	/* Old and new together did not fit: now the old ones are gone. */
+	return r || !put ? r : put_vips(generation, vips);
 }
 
 static int publish_vips(const struct generation *generation, const struct view *view)
 {
-	struct mesh_vip_key *keys = malloc((view->vips.len + 1) * sizeof(*keys));
-	if (!keys)
-		return -ENOMEM;
-	for (size_t i = 0; i < view->vips.len; i++)
-		keys[i] = view->vips.at[i].key;
-	compare_size = sizeof(*keys);
-	qsort(keys, view->vips.len, sizeof(*keys), compare_keys);
-	struct wanted wanted = {keys, view->vips.len, sizeof(*keys)};
-	int put = put_vips(generation, view);
-	int r = put && put != -E2BIG ? put : remove_others(generation->vips, &wanted);
-	/* Old and new together did not fit: now the old ones are gone. */
-	if (!r && put)
-		r = put_vips(generation, view);
-	free(keys);
+	struct vips vips = {
+		.keys = malloc((view->vips.len + 1) * sizeof(*vips.keys)),
+		.sorted = malloc((view->vips.len + 1) * sizeof(*vips.sorted)),
+		.values = malloc((view->vips.len + 1) * sizeof(*vips.values)),
+		.count = view->vips.len,
+	};
+	int r = vips.keys && vips.sorted && vips.values ? 0 : -ENOMEM;
+	for (__u32 i = 0; !r && i < vips.count; i++) {
+		vips.keys[i] = vips.sorted[i] = view->vips.at[i].key;
+		vips.values[i] = view->vips.at[i].value;
+	}
+	if (!r) {
+		compare_size = sizeof(*vips.sorted);
+		qsort(vips.sorted, vips.count, sizeof(*vips.sorted), compare_keys);
+		r = replace_vips(generation, &vips);
+	}
+	free(vips.keys);
+	free(vips.sorted);
+	free(vips.values);
 	return r;
 }
 
