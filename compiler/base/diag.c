@@ -137,7 +137,7 @@ void diags_print(const struct diags *diags, FILE *out, bool color)
 enum { NEAR_LIMIT = 64 };
 
 /* Levenshtein distance, at most LIMIT + 1. */
-static unsigned distance(const char *a, const char *b)
+unsigned diag_distance(const char *a, const char *b)
 {
 	size_t a_len = strlen(a), b_len = strlen(b);
 	unsigned row[NEAR_LIMIT + 1];
@@ -164,7 +164,7 @@ const char *diag_nearest(const char *word, const char *const *names, size_t coun
 	const char *best = NULL;
 	unsigned limit = strlen(word) / 3 + 1, nearest = limit + 1;
 	for (size_t i = 0; i < count; i++) {
-		unsigned d = distance(word, names[i]);
+		unsigned d = diag_distance(word, names[i]);
 		if (d < nearest) {
 			nearest = d;
 			best = names[i];

@@ -51,6 +51,8 @@ static void unknown_field(struct checker *checker, const struct ast_expr *expr)
 	struct diag *diag = diag_add(checker->diags, DIAG_UNKNOWN_FIELD, expr->name.span, "unknown field '%s'",
 				     expr->name.text);
 	diag->fix = diag_nearest(expr->name.text, names, FIELDS);
+	/* There are few fields, and no two are as near as a slip of the finger. */
+	diag->fix_sure = diag->fix && diag_distance(expr->name.text, diag->fix) <= 2;
 	diag->fix_span = (struct span){expr->name.span.file, expr->name.span.offset, strlen(expr->name.text)};
 }
 

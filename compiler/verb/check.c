@@ -1,5 +1,5 @@
 /* Everything but clang: what is wrong with a policy, how large it is, what a decision costs at most. */
-#include "verb/verb.h"
+#include "verb/findings.h"
 
 #include "ir/ast.h"
 #include "pass/digest.h"
@@ -54,42 +54,10 @@ static size_t count_l7(const struct policy *policy)
 
 /* ---- Output ------------------------------------------------------------------------------------- */
 
-static json_t *place_json(const struct run *run, struct span span)
-{
-	uint32_t line, column;
-	if (!span.len || span.file >= run->sources.files.len)
-		return json_object();
-	sources_place(&run->sources, span, &line, &column);
-	return json_pack("{s:s, s:i, s:i}", "file", run->sources.files.at[span.file].name, "line", (int)line, "column",
-			 (int)column);
-}
-
-static json_t *finding_json(const struct run *run, const struct diag *diag)
-{
-	static const char *const severities[] = {"note", "warning", "error"};
-	json_t *finding = place_json(run, diag->spans[0]);
-	json_object_set_new(finding, "code", json_string(arena_printf(run->arena, "M%04d", diag->code)));
-	json_object_set_new(finding, "severity", json_string(severities[diag->severity]));
-	json_object_set_new(finding, "message", json_string(diag->message));
-	if (diag->note)
-		json_object_set_new(finding, "note", json_string(diag->note));
-	if (!diag->fix)
-		return finding;
-	json_t *fix = place_json(run, diag->fix_span);
-	json_object_set_new(fix, "length", json_integer(diag->fix_span.len));
-	json_object_set_new(fix, "replacement", json_string(diag->fix));
-	json_object_set_new(fix, "sure", json_boolean(diag->fix_sure));
-	json_object_set_new(finding, "fix", fix);
-	return finding;
-}
-
 static void print_json(struct run *run)
 {
 	const struct policy *policy = run->policy;
 	bool whole = run->diagram && !run->diags.errors;
-	json_t *findings = json_array();
-	for (size_t i = 0; i < run->diags.all.len; i++)
-		json_array_append_new(findings, finding_json(run, &run->diags.all.at[i]));
 	json_t *size = json_object(), *cost = json_object();
 	if (whole) {
 		json_object_set_new(size, "services", json_integer(policy->services.len));
@@ -101,7 +69,7 @@ static void print_json(struct run *run)
 		json_object_set_new(cost, "comparisons", json_integer(worst_comparisons(run)));
 	}
 	json_t *all = json_pack("{s:o, s:o, s:o, s:o}", "digest", whole ? json_string(policy_digest(run)) : json_null(),
-				"findings", findings, "size", size, "cost", cost);
+				"findings", findings_json(run), "size", size, "cost", cost);
 	json_dumpf(all, stdout, JSON_INDENT(2));
 	putchar('\n');
 	json_decref(all);
@@ -122,14 +90,26 @@ static void print_text(const struct options *options, struct run *run)
 	       diagram_nodes(run->diagram), worst_comparisons(run));
 }
 
-int verb_check(const struct options *options, int argc, char **argv)
+static int print_findings(const struct options *options, struct run *run)
 {
-	static const char *const formats[] = {"text", "json"};
+	static const char *const formats[] = {"text", "json", "sarif", "github"};
+	if (strcmp(options->format, "text") == 0)
+		print_text(options, run);
+	else if (strcmp(options->format, "json") == 0)
+		print_json(run);
+	else if (strcmp(options->format, "sarif") == 0)
+		findings_print_sarif(run);
+	else if (strcmp(options->format, "github") == 0)
+		findings_print_github(run);
+	else
+		return verb_unknown("format", options->format, formats, 4);
+	return EXIT_YES;
+}
+
+static int check_once(const struct options *options, bool fix, int pathc, char **paths, size_t *ret_fixed)
+{
 	struct run run;
-	bool json = strcmp(options->format, "json") == 0;
-	if (!json && strcmp(options->format, "text") != 0)
-		return verb_unknown("format", options->format, formats, 2);
-	int code = verb_read(options, &run, argc - 1, argv + 1);
+	int code = verb_read(options, &run, pathc, paths);
 	if (code)
 		return code;
 	run.diags.skip_notes = false;
@@ -138,11 +118,35 @@ int verb_check(const struct options *options, int argc, char **argv)
 		diag_add(&run.diags, DIAG_MTLS_ABSENT, run.ast->mesh->name.span,
 			 "no mtls statement: connections are not protected")
 			->note = "say `mtls strict;`, or `mtls off because \"...\";` to mean it";
-	if (json)
-		print_json(&run);
-	else
-		print_text(options, &run);
-	code = verb_outcome(options, &run);
+	*ret_fixed = 0;
+	if (fix)
+		code = findings_fix(&run, ret_fixed);
+	if (!code && !*ret_fixed)
+		code = print_findings(options, &run);
+	if (!code)
+		code = verb_outcome(options, &run);
 	verb_done(&run);
+	return code;
+}
+
+int verb_check(const struct options *options, int argc, char **argv)
+{
+	bool fix = false;
+	int paths = 0;
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "--fix") == 0)
+			fix = true;
+		else
+			argv[1 + paths++] = argv[i];
+	}
+	size_t fixed = 0, all = 0;
+	int code = check_once(options, fix, paths, argv + 1, &fixed);
+	/* A fix may uncover what the next one is for; each round mends something, or is the last. */
+	for (int rounds = 0; fixed && rounds < 100; rounds++) {
+		all += fixed;
+		code = check_once(options, true, paths, argv + 1, &fixed);
+	}
+	if (all)
+		fprintf(stderr, "%zu fix%s made\n", all, all == 1 ? "" : "es");
 	return code;
 }

@@ -10,28 +10,6 @@
 
 /* ---- What to do with it ------------------------------------------------------------------------- */
 
-/* A whole file or the old one: written beside it, then renamed. */
-static int write_file(struct run *run, const char *name, const char *text)
-{
-	char *real = realpath(name, NULL);
-	const char *beside = real ? arena_printf(run->arena, "%s.%d.new", real, (int)getpid()) : NULL;
-	struct stat st;
-	FILE *out = beside && stat(real, &st) == 0 ? fopen(beside, "wxe") : NULL;
-	int r = out ? 0 : -errno;
-	if (out) {
-		if (fputs(text, out) < 0 || fchmod(fileno(out), st.st_mode & 07777))
-			r = -errno;
-		if (fclose(out) && !r)
-			r = -errno;
-		if (!r && rename(beside, real))
-			r = -errno;
-		if (r)
-			unlink(beside);
-	}
-	free(real);
-	return r ? verb_cannot("%s: %s", name, strerror(-r)) : 0;
-}
-
 static const char *line_end(const char *text)
 {
 	const char *end = strchr(text, '\n');
@@ -104,7 +82,7 @@ int verb_fmt(const struct options *options, int argc, char **argv)
 		else if (diff && changes)
 			print_diff(file->name, file->text, text);
 		else if (write && changes && strcmp(file->name, "-") != 0)
-			code |= write_file(&run, file->name, text);
+			code |= verb_rewrite(file->name, text);
 		else if (!only_check && !diff && (!write || strcmp(file->name, "-") == 0))
 			fputs(text, stdout);
 	}

@@ -1,3 +1,4 @@
+#define _GNU_SOURCE 1 /* asprintf */
 #include "verb/verb.h"
 
 #include <errno.h>
@@ -167,4 +168,29 @@ int verb_write(const char *path, const void *bytes, size_t len, unsigned mode)
 	if (!whole && !in_place)
 		unlink(beside);
 	return whole ? EXIT_YES : verb_cannot("%s: %s", path, strerror(done == len ? errno : error));
+}
+
+/* A whole file or the old one: written beside it, then renamed. */
+int verb_rewrite(const char *name, const char *text)
+{
+	char *real = realpath(name, NULL);
+	char *beside = NULL;
+	if (real && asprintf(&beside, "%s.%d.new", real, (int)getpid()) < 0)
+		beside = NULL;
+	struct stat st;
+	FILE *out = beside && stat(real, &st) == 0 ? fopen(beside, "wxe") : NULL;
+	int r = out ? 0 : -errno;
+	if (out) {
+		if (fputs(text, out) < 0 || fchmod(fileno(out), st.st_mode & 07777))
+			r = -errno;
+		if (fclose(out) && !r)
+			r = -errno;
+		if (!r && rename(beside, real))
+			r = -errno;
+		if (r)
+			unlink(beside);
+	}
+	free(beside);
+	free(real);
+	return r ? verb_cannot("%s: %s", name, strerror(-r)) : 0;
 }

@@ -5,6 +5,8 @@
 
 #include "pass/passes.h"
 
+#define MESHC_VERSION "0.1.0"
+
 enum exit_code { EXIT_YES, EXIT_NO, EXIT_CANNOT, EXIT_BUG };
 
 #define VERB(name, flags, arguments, summary, help)                                                                    \
@@ -39,5 +41,7 @@ const char *verb_value(char **argv, int *i, const char *name);
 int verb_slurp(const char *path, size_t limit, char **ret_bytes, size_t *ret_len);
 /* Writes PATH through a file beside it and a rename; "-" or NULL: standard output. 0 or 2. */
 int verb_write(const char *path, const void *bytes, size_t len, unsigned mode);
+/* Replaces the file NAME, or what it is a link to, by TEXT, whole or not at all. 0 or 2. */
+int verb_rewrite(const char *name, const char *text);
 
 #endif

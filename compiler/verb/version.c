@@ -2,8 +2,6 @@
 
 #include "abi.h"
 
-#define MESHC_VERSION "0.1.0"
-
 int verb_version(const struct options *options, int argc, char **argv)
 {
 	(void)argv;
