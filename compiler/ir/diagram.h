@@ -70,6 +70,10 @@ struct near {
 struct near model_near(struct arena *arena, const struct policy *policy, const struct diagram *diagram,
 		       const struct request *request, uint32_t rank);
 
+/* Does the request, as far as it is said, meet COND on its way to its destination? */
+bool model_meets(struct arena *arena, const struct diagram *diagram, const struct request *request,
+		 const struct cond *cond);
+
 /* pass/analyze.c: never proofs, rules that never match, shadowed rules. */
 void analyze(struct arena *arena, const struct policy *policy, const struct diagram *diagram, struct diags *diags);
 

@@ -124,22 +124,38 @@ int model_decide(struct arena *arena, const struct policy *policy, const struct 
 	return 0;
 }
 
+static struct walk walk_of(struct arena *arena, const struct diagram *diagram, const struct request *request,
+			   struct request *normal)
+{
+	const char *why;
+	*normal = *request;
+	if (request->method)
+		request_normalise(arena, normal, &why);
+	return (struct walk){.arena = arena, .diagram = diagram, .request = normal,
+			     .fields = diagram_dst(diagram, request->dst)->fields,
+			     .opening = request->http && !request->method};
+}
+
 struct near model_near(struct arena *arena, const struct policy *policy, const struct diagram *diagram,
 		       const struct request *request, uint32_t rank)
 {
 	struct diagram *builder = (struct diagram *)diagram;
 	const struct policy_rule *rule = &policy->rules.at[rank];
-	const struct diagram_fields *fields = diagram_dst(diagram, request->dst)->fields;
-	struct request normal = *request;
-	const char *why;
-	if (request->method)
-		request_normalise(arena, &normal, &why);
-	struct walk walk = {.arena = arena, .diagram = diagram, .request = &normal, .fields = fields,
-			    .opening = request->http && !request->method};
+	struct request normal;
+	struct walk walk = walk_of(arena, diagram, request, &normal);
 	node_id no = diagram_no(builder);
 	return (struct near){
 		.from = walk_down(&walk, diagram_sources(builder, &rule->from)) != no,
 		.to = walk_down(&walk, diagram_ports(builder, &rule->to, request->dst)) != no,
-		.when = walk_down(&walk, diagram_cond(builder, rule->when, fields)) != no,
+		.when = walk_down(&walk, diagram_cond(builder, rule->when, walk.fields)) != no,
 	};
+}
+
+bool model_meets(struct arena *arena, const struct diagram *diagram, const struct request *request,
+		 const struct cond *cond)
+{
+	struct diagram *builder = (struct diagram *)diagram;
+	struct request normal;
+	struct walk walk = walk_of(arena, diagram, request, &normal);
+	return walk_down(&walk, diagram_cond(builder, cond, walk.fields)) != diagram_no(builder);
 }

@@ -1,5 +1,8 @@
 #include "verb/answer.h"
 
+#include "ir/diagram_build.h"
+#include "ir/literal.h"
+
 static const char *verdict_of(const struct decision *decision)
 {
 	return decision->depends ? "depends" : decision->allow ? "allow" : "deny";
@@ -88,4 +91,84 @@ const char *answer_text(struct run *run, const struct decision *decision)
 		return arena_printf(run->arena, "%s by default%s", verdict_of(decision),
 				    decision->default_audit ? " (audited)" : "");
 	return arena_printf(run->arena, "%s by '%s' (%s)", verdict_of(decision), rule_of(run, decision), where);
+}
+
+/* ---- Requests ----------------------------------------------------------------------------------- */
+
+/* The first address of BLOCK. */
+static const char *block_address(const struct run *run, uint32_t block)
+{
+	const struct policy *policy = run->policy;
+	for (size_t i = 0; i < policy->intervals.len; i++) {
+		struct address_range range = {0};
+		if (policy->intervals.at[i].block != block)
+			continue;
+		for (int k = 0; k < 16; k++)
+			range.lo = range.lo << 8 | policy->intervals.at[i].first[k];
+		range.hi = range.lo;
+		range.is_v6 = range.lo >> 32 != 0xffff;
+		return address_print(run->arena, &range);
+	}
+	return NULL;
+}
+
+static json_t *source_json(const struct run *run, const struct request *request)
+{
+	const struct policy_class *class = &run->policy->classes.at[request->src];
+	const char *address = request->block ? block_address(run, request->block) : NULL;
+	json_t *from = json_object();
+	if (class->kind == CLASS_WORLD && address) {
+		json_decref(from);
+		return json_string(address);
+	}
+	if (class->kind == CLASS_NAMESPACE)
+		json_object_set_new(from, "namespace", json_string(class->ns));
+	else if (class->kind == CLASS_IDENTITY)
+		json_object_set_new(from, "spiffe", json_string(class->spiffe));
+	else
+		json_object_set_new(from, "service", json_string(class->name));
+	if (address)
+		json_object_set_new(from, "address", json_string(address));
+	if (json_object_size(from) > 1 || class->kind == CLASS_NAMESPACE || class->kind == CLASS_IDENTITY)
+		return from;
+	json_decref(from);
+	return json_string(class->name);
+}
+
+json_t *answer_request(struct run *run, const struct request *request)
+{
+	json_t *line = json_pack("{s:o, s:s, s:s, s:i}", "from", source_json(run, request), "to",
+				 run->policy->classes.at[request->dst].name, "protocol",
+				 request->udp ? "udp" : request->http ? "http" : "tcp", "port", request->port);
+	const struct {
+		const char *key, *value;
+	} texts[] = {{"method", request->method}, {"host", request->host}, {"path", request->path}};
+	for (int i = 0; i < 3; i++)
+		if (texts[i].value)
+			json_object_set_new(line, texts[i].key, json_string(texts[i].value));
+	json_t *headers = json_object();
+	for (size_t i = 0; i < request->headers.len; i++)
+		json_object_set_new(headers, request->headers.at[i].name, json_string(request->headers.at[i].value));
+	if (request->headers.len)
+		json_object_set(line, "headers", headers);
+	json_decref(headers);
+	return line;
+}
+
+void answer_print_misses(FILE *out, const char *indent, struct run *run, const struct request *request,
+			 const struct decision *decision)
+{
+	const struct diagram_dst *dst = diagram_dst(run->diagram, request->dst);
+	unsigned shown = 0;
+	for (size_t i = 0; i < dst->rules.len && shown < 5; i++) {
+		const struct policy_rule *rule = &run->policy->rules.at[dst->rules.at[i]];
+		struct near near = model_near(run->arena, run->policy, run->diagram, request, rule->rank);
+		if (near.from + near.to + near.when != 2 || (rule->effect == VERDICT_ALLOW) == decision->allow)
+			continue;
+		fprintf(out, "%snear: %s (%s) would %s, but not %s: %s\n", indent, rule->name,
+			sources_where(run->arena, &run->sources, rule->span), rule->effect == VERDICT_ALLOW ? "allow" : "match",
+			!near.from ? "this source" : !near.to ? "this port" : "this request",
+			policy_rule_text(run->arena, run->policy, rule->rank));
+		shown++;
+	}
 }

@@ -2,17 +2,31 @@
 #include "verb/answer.h"
 
 #include "pass/engine.h"
+#include "verb/coverage.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+struct result {
+	const struct policy_test *test;
+	const struct policy_expect *expect;
+	size_t number; /* of its requests */
+	bool passed;
+	struct decision decision;
+	const char *got;
+};
 struct testing {
 	const struct options *options;
 	struct run *run;
-	bool model, kernel;
+	const char *filter; /* NULL: all */
+	bool model, kernel, watch, covers;
 	struct engine *engine;
-	json_t *results;
-	size_t passed, failed;
+	struct coverage *coverage; /* NULL: not asked for (covers) */
+	long threshold;
+	VEC(struct result) results;
+	size_t failed;
 };
 
 /* What the kernel says, in the model's terms. -EIO: it did not answer. */
@@ -68,20 +82,13 @@ static const char *expected_text(struct run *run, const struct policy_expect *ex
 }
 
 static void note_result(struct testing *testing, const struct policy_test *test, const struct policy_expect *expect,
-			size_t i, bool passed, const char *got)
+			size_t number, bool passed, const struct decision *decision, const char *got)
 {
-	struct run *run = testing->run;
-	const char *where = sources_where(run->arena, &run->sources, expect->span);
-	testing->passed += passed;
+	struct result result = {test, expect, number, passed, *decision, got};
+	vec_push(testing->run->arena, &testing->results, result);
 	testing->failed += !passed;
-	if (testing->results)
-		json_array_append_new(testing->results,
-				      json_pack("{s:s, s:s, s:s, s:s, s:s, s:b}", "test", test->name, "where", where, "from",
-						expect->labels.at[i], "expected", expected_text(run, expect), "got", got,
-						"passed", passed));
-	else if (!passed)
-		printf("FAIL %s: '%s': expected %s from %s, got %s\n", where, test->name, expected_text(run, expect),
-		       expect->labels.at[i], got);
+	if (testing->coverage)
+		coverage_note(testing->coverage, &expect->requests.at[number], decision);
 }
 
 static int run_request(struct testing *testing, const struct policy_test *test, const struct policy_expect *expect, size_t i)
@@ -95,12 +102,13 @@ static int run_request(struct testing *testing, const struct policy_test *test, 
 		return verb_cannot("the kernel did not answer: %s", strerror(errno));
 	const struct decision *decision = testing->model ? &model : &kernel;
 	if (testing->model && testing->kernel && !agree(&model, &kernel)) {
-		note_result(testing, test, expect, i, false,
+		note_result(testing, test, expect, i, false, &model,
 			    arena_printf(run->arena, "%s from the model but %s from the kernel", answer_text(run, &model),
 					 answer_text(run, &kernel)));
 		return EXIT_YES;
 	}
-	note_result(testing, test, expect, i, is_met(run, expect, request, decision), answer_text(run, decision));
+	note_result(testing, test, expect, i, is_met(run, expect, request, decision), decision,
+		    answer_text(run, decision));
 	return EXIT_YES;
 }
 
@@ -110,12 +118,11 @@ static int run_tests(struct testing *testing)
 	int code = EXIT_YES;
 	for (size_t t = 0; t < policy->tests.len && !code; t++) {
 		const struct policy_test *test = &policy->tests.at[t];
-		size_t failed = testing->failed;
+		if (testing->filter && !strstr(test->name, testing->filter))
+			continue;
 		for (size_t e = 0; e < test->expects.len && !code; e++)
 			for (size_t i = 0; i < test->expects.at[e].requests.len && !code; i++)
 				code = run_request(testing, test, &test->expects.at[e], i);
-		if (!testing->results && failed == testing->failed && !code)
-			printf("ok   %s\n", test->name);
 	}
 	return code;
 }
@@ -137,50 +144,233 @@ static int open_engine(struct testing *testing)
 	return code;
 }
 
-static void print_results(struct testing *testing)
+/* ---- Results ------------------------------------------------------------------------------------ */
+
+static const char *where_of(const struct testing *testing, const struct result *result)
 {
-	if (!testing->results) {
-		printf("%zu passed, %zu failed\n", testing->passed, testing->failed);
-		return;
+	return sources_where(testing->run->arena, &testing->run->sources, result->expect->span);
+}
+
+static void print_failure(const struct testing *testing, const struct result *result)
+{
+	struct run *run = testing->run;
+	const struct request *request = &result->expect->requests.at[result->number];
+	json_t *line = answer_request(run, request);
+	char *text = json_dumps(line, JSON_COMPACT);
+	printf("FAIL %s: '%s': expected %s from %s, got %s\n     request: %s\n", where_of(testing, result), result->test->name,
+	       expected_text(run, result->expect), result->expect->labels.at[result->number], result->got, text);
+	if (!result->decision.depends && !result->decision.refused)
+		answer_print_misses(stdout, "     ", run, request, &result->decision);
+	free(text);
+	json_decref(line);
+}
+
+static void print_text(const struct testing *testing)
+{
+	for (size_t i = 0; i < testing->results.len;) {
+		const struct policy_test *test = testing->results.at[i].test;
+		bool passed = true;
+		for (; i < testing->results.len && testing->results.at[i].test == test; i++) {
+			passed &= testing->results.at[i].passed;
+			if (!testing->results.at[i].passed)
+				print_failure(testing, &testing->results.at[i]);
+		}
+		if (passed)
+			printf("ok   %s\n", test->name);
 	}
-	json_t *all = json_pack("{s:I, s:I, s:O}", "passed", (json_int_t)testing->passed, "failed",
-				(json_int_t)testing->failed, "results", testing->results);
+	if (testing->coverage)
+		coverage_print(testing->coverage);
+	printf("%zu passed, %zu failed\n", testing->results.len - testing->failed, testing->failed);
+}
+
+static void print_json(const struct testing *testing)
+{
+	json_t *results = json_array();
+	for (size_t i = 0; i < testing->results.len; i++) {
+		const struct result *result = &testing->results.at[i];
+		json_array_append_new(results, json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:o}", "test", result->test->name, "where",
+							 where_of(testing, result), "from",
+							 result->expect->labels.at[result->number], "expected",
+							 expected_text(testing->run, result->expect), "got", result->got, "passed",
+							 result->passed, "request",
+							 answer_request(testing->run,
+									&result->expect->requests.at[result->number])));
+	}
+	json_t *all = json_pack("{s:I, s:I, s:o}", "passed", (json_int_t)(testing->results.len - testing->failed), "failed",
+				(json_int_t)testing->failed, "results", results);
+	if (testing->coverage)
+		json_object_set_new(all, "coverage", coverage_json(testing->coverage));
 	json_dumpf(all, stdout, JSON_INDENT(2));
 	putchar('\n');
 	json_decref(all);
 }
 
-int verb_test(const struct options *options, int argc, char **argv)
+static void print_xml(const char *text)
+{
+	static const char special[] = "&<>\"'";
+	for (; *text; text++)
+		if (strchr(special, *text) || ((unsigned char)*text < ' ' && *text != '\t' && *text != '\n'))
+			printf("&#%d;", (unsigned char)*text < ' ' ? '?' : *text);
+		else
+			putchar(*text);
+}
+
+static void print_attribute(const char *name, const char *value)
+{
+	printf(" %s=\"", name);
+	print_xml(value);
+	putchar('"');
+}
+
+/* What CI servers read: a suite for each test block, a case for each request. */
+static void print_junit(const struct testing *testing)
+{
+	printf("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites tests=\"%zu\" failures=\"%zu\">\n",
+	       testing->results.len, testing->failed);
+	for (size_t i = 0, end; i < testing->results.len; i = end) {
+		size_t failed = 0;
+		for (end = i; end < testing->results.len && testing->results.at[end].test == testing->results.at[i].test; end++)
+			failed += !testing->results.at[end].passed;
+		fputs("  <testsuite", stdout);
+		print_attribute("name", testing->results.at[i].test->name);
+		printf(" tests=\"%zu\" failures=\"%zu\">\n", end - i, failed);
+		for (size_t k = i; k < end; k++) {
+			const struct result *result = &testing->results.at[k];
+			fputs("    <testcase", stdout);
+			print_attribute("classname", result->test->name);
+			print_attribute("name", arena_printf(testing->run->arena, "%s: %s from %s", where_of(testing, result),
+							     expected_text(testing->run, result->expect),
+							     result->expect->labels.at[result->number]));
+			fputs(result->passed ? "/>\n" : "><failure", stdout);
+			if (result->passed)
+				continue;
+			print_attribute("message", arena_printf(testing->run->arena, "got %s", result->got));
+			puts("/></testcase>");
+		}
+		puts("  </testsuite>");
+	}
+	puts("</testsuites>");
+}
+
+static int print_results(const struct testing *testing)
+{
+	static const char *const formats[] = {"text", "json", "junit"};
+	static void (*const print[])(const struct testing *testing) = {print_text, print_json, print_junit};
+	for (int i = 0; i < 3; i++)
+		if (strcmp(testing->options->format, formats[i]) == 0) {
+			print[i](testing);
+			return EXIT_YES;
+		}
+	return verb_unknown("format", testing->options->format, formats, 3);
+}
+
+/* ---- The verb ----------------------------------------------------------------------------------- */
+
+/* Of the results: 0, 1, or 2 where nothing was checked. */
+static int judge(const struct testing *testing)
+{
+	if (!testing->results.len)
+		return verb_cannot("no test has '%s' in its name: nothing was checked", testing->filter);
+	if (testing->failed)
+		return EXIT_NO;
+	if (!testing->coverage || coverage_percent(testing->coverage) >= (unsigned)testing->threshold)
+		return EXIT_YES;
+	fprintf(stderr, "meshc: coverage is %u %%, --threshold asks for %ld %%\n", coverage_percent(testing->coverage),
+		testing->threshold);
+	return EXIT_NO;
+}
+
+static int test_once(struct testing *testing, int pathc, char **paths)
+{
+	struct run *run = testing->run;
+	int code = verb_load(testing->options, run, pathc, paths);
+	if (!code && !run->policy->tests.len)
+		code = verb_cannot("the policy has no test block: nothing was checked");
+	if (!code && testing->kernel)
+		code = open_engine(testing);
+	if (!code && testing->covers)
+		testing->coverage = coverage_create(run);
+	if (!code)
+		code = run_tests(testing);
+	if (!code)
+		code = print_results(testing);
+	if (!code)
+		code = judge(testing);
+	engine_destroy(testing->engine);
+	return code;
+}
+
+/* Changes when a policy file does. */
+static uint64_t stamp_of(const struct run *run)
+{
+	uint64_t stamp = 0;
+	for (size_t i = 0; i < run->sources.files.len; i++) {
+		struct stat at = {0};
+		if (!stat(run->sources.files.at[i].name, &at))
+			stamp = (stamp + at.st_ino + at.st_size) * 1000003 + at.st_mtim.tv_sec * 31 + at.st_mtim.tv_nsec;
+	}
+	return stamp;
+}
+
+/* Until it is interrupted: each change runs the tests again. */
+static void wait_for_change(const struct run *run)
+{
+	uint64_t before = stamp_of(run);
+	fflush(stdout);
+	fputs("meshc: waiting for a change (Ctrl-C ends)\n", stderr);
+	while (stamp_of(run) == before)
+		usleep(200000);
+	usleep(50000); /* an editor writes in two steps */
+}
+
+static int take_flags(struct testing *testing, int argc, char **argv, int *ret_paths)
 {
 	static const char *const engines[] = {"model", "kernel", "both"};
-	struct run run;
-	struct testing testing = {.options = options, .run = &run, .model = true};
-	int paths = 1;
+	int paths = 0;
+	const char *value;
+	char *end;
 	for (int i = 1; i < argc; i++) {
-		const char *value = verb_value(argv, &i, "--engine");
-		if (!value) {
-			argv[paths++] = argv[i];
-			continue;
+		if ((value = verb_value(argv, &i, "--engine"))) {
+			testing->model = strcmp(value, "kernel") != 0;
+			testing->kernel = strcmp(value, "model") != 0;
+			if (testing->model && testing->kernel && strcmp(value, "both") != 0)
+				return verb_unknown("engine", value, engines, 3);
+		} else if ((value = verb_value(argv, &i, "--filter"))) {
+			testing->filter = value;
+		} else if ((value = verb_value(argv, &i, "--threshold"))) {
+			testing->threshold = strtol(value, &end, 10);
+			if (*end || end == value || testing->threshold < 0 || testing->threshold > 100)
+				return verb_cannot("--threshold wants percents, 0..100, not '%s'", value);
+			testing->covers = true;
+		} else if (strcmp(argv[i], "--coverage") == 0) {
+			testing->covers = true;
+		} else if (strcmp(argv[i], "--watch") == 0) {
+			testing->watch = true;
+		} else {
+			argv[1 + paths++] = argv[i];
 		}
-		testing.model = strcmp(value, "kernel") != 0;
-		testing.kernel = strcmp(value, "model") != 0;
-		if (testing.model && testing.kernel && strcmp(value, "both") != 0)
-			return verb_unknown("engine", value, engines, 3);
 	}
-	int code = verb_load(options, &run, paths - 1, argv + 1);
-	if (!code && !run.policy->tests.len)
-		code = verb_cannot("the policy has no test block: nothing was checked");
-	if (!code && testing.kernel)
-		code = open_engine(&testing);
-	if (!code) {
-		testing.results = strcmp(options->format, "json") == 0 ? json_array() : NULL;
-		code = run_tests(&testing);
-		print_results(&testing);
+	*ret_paths = paths;
+	return EXIT_YES;
+}
+
+int verb_test(const struct options *options, int argc, char **argv)
+{
+	struct run run = {0};
+	struct testing wanted = {.options = options, .run = &run, .model = true};
+	int paths = 0, code = take_flags(&wanted, argc, argv, &paths);
+	if (code)
+		return code;
+	for (;;) {
+		struct testing testing = wanted;
+		code = test_once(&testing, paths, argv + 1);
+		if (!wanted.watch || !run.sources.files.len)
+			break;
+		wait_for_change(&run);
+		verb_done(&run);
+		if (isatty(STDOUT_FILENO))
+			fputs("\033[H\033[2J", stdout);
 	}
-	if (!code && testing.failed)
-		code = EXIT_NO;
-	json_decref(testing.results);
-	engine_destroy(testing.engine);
 	verb_done(&run);
 	return code;
 }

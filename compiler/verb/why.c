@@ -1,7 +1,6 @@
 /* The verdict for a request, and the rule that decided. */
 #include "verb/answer.h"
 
-#include "ir/diagram_build.h"
 #include "ir/request.h"
 
 #include <stdlib.h>
@@ -21,24 +20,6 @@ static void print_rules(struct run *run, const char *title, const uint32_t *rank
 		       policy_rule_text(run->arena, run->policy, ranks[i]));
 }
 
-/* Rules that miss the request by one part alone. */
-static void print_misses(struct run *run, const struct request *request, const struct decision *decision)
-{
-	const struct diagram_dst *dst = diagram_dst(run->diagram, request->dst);
-	unsigned shown = 0;
-	for (size_t i = 0; i < dst->rules.len && shown < 5; i++) {
-		const struct policy_rule *rule = &run->policy->rules.at[dst->rules.at[i]];
-		struct near near = model_near(run->arena, run->policy, run->diagram, request, rule->rank);
-		if (near.from + near.to + near.when != 2 || (rule->effect == VERDICT_ALLOW) == decision->allow)
-			continue;
-		printf("  near: %s (%s) would %s, but not %s: %s\n", rule->name,
-		       sources_where(run->arena, &run->sources, rule->span), rule->effect == VERDICT_ALLOW ? "allow" : "match",
-		       !near.from ? "this source" : !near.to ? "this port" : "this request",
-		       policy_rule_text(run->arena, run->policy, rule->rank));
-		shown++;
-	}
-}
-
 static void print_answer(struct run *run, const struct request *request, const struct decision *decision)
 {
 	json_t *answer = answer_json(run, request, decision);
@@ -53,7 +34,7 @@ static void print_answer(struct run *run, const struct request *request, const s
 	json_object_foreach((json_t *)shares, name, share)
 		printf("  %5.1f %% to %s\n", json_real_value(share) * 100, name);
 	if (!decision->depends && !decision->refused)
-		print_misses(run, request, decision);
+		answer_print_misses(stdout, "  ", run, request, decision);
 	json_decref(answer);
 }
 
