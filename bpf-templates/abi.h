@@ -144,6 +144,9 @@ struct mesh_socket {
 	__u8 verdict;
 	__u16 service_port; /* what the application asked for, 0: no service address */
 	__u8 service[16];
+	__u8 dst[16];   /* what was decided at connect */
+	__u16 dst_port; /* 0: nothing was */
+	__u16 pad;
 };
 
 /* Map "nat" (LRU): UDP service translation of one socket, both ways. */
@@ -303,7 +306,7 @@ _Static_assert(sizeof(struct mesh_netns) == 16, "abi");
 _Static_assert(sizeof(struct mesh_class) == 8, "abi");
 _Static_assert(sizeof(struct mesh_tuple) == 40, "abi");
 _Static_assert(sizeof(struct mesh_flow) == 24, "abi");
-_Static_assert(sizeof(struct mesh_socket) == 28, "abi");
+_Static_assert(sizeof(struct mesh_socket) == 48, "abi");
 _Static_assert(sizeof(struct mesh_nat_key) == 32, "abi");
 _Static_assert(sizeof(struct mesh_nat) == 28, "abi");
 _Static_assert(sizeof(struct mesh_vip_key) == 20, "abi");

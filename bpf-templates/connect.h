@@ -241,6 +241,8 @@ static __always_inline bool stamp_opened(struct bpf_sock_addr *ctx, const struct
 		socket->verdict = 1;
 		socket->epoch = settings->epoch;
 		socket->generation = decided ? config.generation : 0;
+		socket->dst_port = decided ? flow->dst_port : 0;
+		__builtin_memcpy(socket->dst, &flow->dst, 16);
 	}
 	socket->service_port = flow->service_port;
 	__builtin_memcpy(socket->service, &flow->service, 16);

@@ -233,7 +233,8 @@ static __always_inline enum judged judge_tcp(struct bpf_sock *sk, struct mesh_so
 	socket->verdict = pass;
 	socket->epoch = settings->epoch;
 	socket->generation = config.generation;
-	if (!pass && !packet->opens)
+	/* A SYN that leaves is no longer seen by connect: its caller would wait until it times out. */
+	if (!pass && (!packet->opens || packet->leaves))
 		order_reset(packet);
 	return pass ? JUDGED_PASS : JUDGED_DENY;
 }
@@ -318,6 +319,19 @@ static __noinline enum judged judge_new(struct __sk_buff *skb, struct bpf_sock *
 	return judge_tcp(sk, socket, settings, &packet);
 }
 
+/* A connect program behind ours may have changed what was decided: seen before the SYN leaves. */
+static __always_inline bool goes_elsewhere(const struct bpf_sock *sk, const struct mesh_socket *socket)
+{
+	const __u32 *dst = (const __u32 *)socket->dst;
+	if (!socket->dst_port || sk->state != TCP_STATE_SYN_SENT)
+		return false;
+	if (sk->dst_port != bpf_htons(socket->dst_port))
+		return true;
+	if (sk->family == AF_INET)
+		return sk->dst_ip4 != dst[3];
+	return sk->dst_ip6[0] != dst[0] || sk->dst_ip6[1] != dst[1] || sk->dst_ip6[2] != dst[2] || sk->dst_ip6[3] != dst[3];
+}
+
 static __always_inline enum judged judge_packet(struct __sk_buff *skb, bool leaves)
 {
 	__u32 zero = 0;
@@ -326,6 +340,10 @@ static __always_inline enum judged judge_packet(struct __sk_buff *skb, bool leav
 		return JUDGED_DENY;
 	struct bpf_sock *sk = skb->sk ? bpf_sk_fullsock(skb->sk) : NULL;
 	struct mesh_socket *socket = sk ? bpf_sk_storage_get(&sockets, sk, NULL, 0) : NULL;
+	if (leaves && socket && goes_elsewhere(sk, socket)) {
+		socket->generation = 0; /* nothing was decided about this destination */
+		socket->dst_port = 0;
+	}
 	/* The way of nearly every packet: a connection that this generation has decided. */
 	if (socket && socket->verdict && stamp_is_current(socket, settings))
 		return JUDGED_PASS;
