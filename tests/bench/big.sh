@@ -24,7 +24,7 @@ big_compile() {
 		done
 		took=$(cut -d' ' -f1 "$WORK/times" | least)
 		peak=$(cut -d' ' -f2 "$WORK/times" | least)
-		row compile "meshc compile, $n rules, $n services" "$took s, $((peak / 1024)) MiB at most" - "${bars[n]} s" "$(met "$took <= ${bars[n]}")"
+		row compile "meshc compile, $n rules, $n services" "$took s, $((peak / 1024)) MiB at most" - "${bars[$n]} s" "$(met "$took <= ${bars[$n]}")"
 	done
 }
 

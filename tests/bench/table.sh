@@ -1,6 +1,6 @@
 # Two workloads that talk: no mesh, this mesh, nftables with the same policy in sets, and a pair of
-# sidecars (HAProxy, TCP mode). Each on a client and a server of its own, on one bridge, measured in turn;
-# best of several rounds. A policy of 1,000 services and rules, in which the client may reach the server.
+# sidecars (HAProxy, TCP mode). Each on a client and a server of its own, on one bridge, measured in turn
+# (talk.c), 25 ms each. A policy of 1,000 services and rules, in which the client may reach the server.
 
 table_kinds="none mesh nft side"
 declare -A table_ip=([none]=10.77.1 [mesh]=10.77.2 [nft]=10.77.3 [side]=10.77.4)
@@ -44,7 +44,7 @@ http {
 }
 END
 	table_spawn "$1-s" nginx -c "$NODE/nginx-$1.conf" -e "$NODE/log/nginx-$1.log"
-	table_spawn "$1-s" "$build/bench-stream" sink 0.0.0.0 9000
+	table_spawn "$1-s" "$build/bench-stream" 0.0.0.0 9000
 }
 
 # The client's proxy to the server's, the server's to the server: ports 8080 and 9000.
@@ -126,80 +126,52 @@ table_start() {
 table_to() { # where the client of this kind connects
 	case "$1-$2" in
 	side-http) echo 127.0.0.1:18080 ;;
-	side-bulk) echo 127.0.0.1 19000 ;;
-	mesh-http) echo "10.95.0.1:80" ;;
-	mesh-bulk) echo "10.95.0.1 9000" ;;
+	side-bulk) echo 127.0.0.1:19000 ;;
+	mesh-http) echo 10.95.0.1:80 ;;
+	mesh-bulk) echo 10.95.0.1:9000 ;;
 	*-http) echo "${table_ip[$1]}.2:8080" ;;
-	*) echo "${table_ip[$1]}.2 9000" ;;
+	*) echo "${table_ip[$1]}.2:9000" ;;
 	esac
 }
 
-table_cpu_us() { # of the client's and the server's side
-	cat "$(table_cgroup "$1-c")/cpu.stat" "$(table_cgroup "$1-s")/cpu.stat" | awk '/^usage_usec/ { sum += $2 } END { print sum }'
-}
-
-# One round of one kind: a line KIND CPS RPS P50_US P99_US CPU_US_PER_REQUEST GBIT
-table_round() {
-	local kind=$1 seconds=$2 cps rps p50 p99 before gbit to answer
-	to=$(table_to "$kind" http)
-	answer=$(table_in "$kind-c" "$MESHLOAD" --seconds "$seconds" --threads 2 --request 'GET / HTTP/1.0\r\n\r\n' "$to") || return 1
-	cps=$(of "$answer" 'd["ok"] / d["seconds"] if d["ok"] == d["connections"] else -1')
-	before=$(table_cpu_us "$kind")
-	table_in "$kind-c" wrk -t1 -c16 -d"${seconds}s" --latency "http://$to/" >"$WORK/wrk" || return 1
-	read -r rps p50 p99 answer < <(/usr/bin/python3 - "$WORK/wrk" <<'PY'
-import re, sys
-text = open(sys.argv[1]).read()
-us = lambda t: float(t[:-2]) if t.endswith("us") else float(t[:-2]) * 1000 if t.endswith("ms") else float(t[:-1]) * 1e6
-bad = re.search(r"Socket errors|Non-2xx", text)
-print(-1 if bad else re.search(r"Requests/sec:\s+([\d.]+)", text)[1], us(re.search(r"50%\s+(\S+)", text)[1]), us(re.search(r"99%\s+(\S+)", text)[1]),
-      re.search(r"(\d+) requests in", text)[1])
-PY
-	)
-	local cpu=$(($(table_cpu_us "$kind") - before))
-	gbit=$(table_in "$kind-c" "$build/bench-stream" send $(table_to "$kind" bulk) "$seconds") || return 1
-	echo "$kind $cps $rps $p50 $p99 $(awk "BEGIN { print $cpu / $answer }") $gbit" >>"$WORK/rounds"
+table_talk() {
+	local kind arguments=()
+	for kind in $table_kinds; do
+		arguments+=("$kind" "/run/netns/$(node_netns "$kind-c")" "$(table_cgroup "$kind-c")" "$(table_cgroup "$kind-s")"
+			"$(table_to "$kind" http)" "$(table_to "$kind" bulk)")
+	done
+	timeout 240 "$build/bench-talk" "$1" "$2" "${arguments[@]}"
 }
 
 table_sidecar_mib() { # of the pair
 	local pids
-	pids=$(pgrep -f "haproxy -db -f $NODE/haproxy-") && awk '/^Pss:/ { sum += $2 } END { printf "%.1f", sum / 1024 }' $(printf '/proc/%s/smaps_rollup ' $pids)
+	pids=$(pgrep -f "haproxy -db -f $NODE/haproxy-") && awk '/^Rss:/ { sum += $2 } END { printf "%.1f", sum / 1024 }' $(printf '/proc/%s/smaps_rollup ' $pids)
 }
 
-# A line of the table: each kind's best, against the bar.
-table_line() { # COLUMN WHAT UNIT most|least BAR(of none, - for none)
-	local column=$1 what=$2 unit=$3 better=$4 bar=$5 kind
-	local -A best=()
-	for kind in $table_kinds; do best[$kind]=$(awk -v k="$kind" -v c="$column" '$1 == k { print $c }' "$WORK/rounds" | $better); done
-	local ratio ok
-	ratio=$(awk "BEGIN { printf \"%.2f\", ${best[mesh]} / ${best[none]} }")
-	if [ "$better" = most ]; then ok=$(met "${best[mesh]} > ${best[side]} && (${bar/-/0} == 0 || ${best[mesh]} >= ${bar/-/0} * ${best[none]})")
-	else ok=$(met "${best[mesh]} < ${best[side]}"); fi
-	show() { awk "BEGIN { printf \"%.${2}f\", $1 }"; }
-	local digits=0
-	[ "$unit" = Gbit/s ] && digits=1
-	[[ $what = CPU* ]] && digits=1
-	row table "$what, $unit" "$(show "${best[mesh]}" $digits) ($ratio of no mesh); nftables $(show "${best[nft]}" $digits), sidecars $(show "${best[side]}" $digits)" \
-		"$(show "${best[none]}" $digits)" "$([ "$bar" = - ] && echo "better than sidecars" || echo "$bar of no mesh, better than sidecars")" "$ok"
+# table_line KEY WHAT FORMAT BAR: a rate, against the bar; BAR -: what is less is better.
+table_line() {
+	local key=$1 what=$2 format=$3 bar=$4 ratio ok d=$TALK
+	if [ "$bar" = - ]; then
+		ratio=$(of "$d" "'%.2f' % (d['mesh']['$key'] / d['none']['$key'])")
+		ok=$(met "$(of "$d" "d['mesh']['$key']") < $(of "$d" "d['side']['$key']")")
+	else
+		ratio=$(of "$d" "d['mesh']['${key}_ratio']")
+		ok=$(met "$ratio >= $bar && $ratio > $(of "$d" "d['side']['${key}_ratio']")")
+	fi
+	row table "$what" "$(of "$d" "'$format (' % d['mesh']['$key'] + '$ratio of no mesh); nftables $format, sidecars $format' % (d['nft']['$key'], d['side']['$key'])")" \
+		"$(of "$d" "'$format' % d['none']['$key']")" "$([ "$bar" = - ] && echo "better than sidecars" || echo "$bar of no mesh, better than sidecars")" "$ok"
 }
 
 table_run() {
-	local round kind seconds
 	say "two workloads that talk: $table_kinds"
-	: >"$WORK/rounds"
-	table_start 2>"$WORK/log" || { broken table "two workloads that talk" "$(tail -c 200 "$WORK/log")"; bench_node_end; return; }
-	# Short rounds, many of them: whoever else uses this machine disturbs some, not all.
-	seconds=1
-	for round in $(seq "$(pick 6 2)"); do
-		for kind in $table_kinds; do
-			table_round "$kind" "$seconds" 2>"$WORK/log" || { broken table "two workloads that talk: $kind" "$(tail -c 200 "$WORK/log")"; bench_node_end; return; }
-		done
-	done
-	table_line 2 "connections with a request" "a second" most 0.85
-	table_line 3 "requests, kept alive, 16 connections" "a second" most 0.97
-	table_line 7 "one stream" Gbit/s most 0.97
-	table_line 4 "latency of a request, p50" us least -
-	table_line 5 "latency of a request, p99" us least -
-	table_line 6 "CPU of a request, both sides" us least -
+	table_start 2>"$WORK/log" && TALK=$(table_talk "$(pick 240 60)" 25 2>"$WORK/log") ||
+		{ broken table "two workloads that talk" "$(tail -c 200 "$WORK/log")"; bench_node_end; return; }
+	table_line connections_per_s "connections with a request, a second" %.0f 0.85
+	table_line requests_per_s "requests a second, 16 connections kept" %.0f 0.97
+	table_line gbit_per_s "one stream, Gbit/s" %.1f 0.97
+	table_line p50_us "latency of a request, p50, us" %.0f -
+	table_line p99_us "latency of a request, p99, us" %.0f -
+	table_line cpu_us "CPU of a request, both sides, us" %.1f -
 	local meshd bpf pair
 	meshd=$(rss_mib "$MESHD_PID") bpf=$(big_bpf_mib) pair=$(table_sidecar_mib)
 	row table "memory of a node" "$meshd MiB meshd, $bpf MiB BPF; sidecars $(awk "BEGIN { printf \"%.1f\", $pair / 2 }") MiB a workload: less than theirs from $(awk "BEGIN { print int(($meshd + $bpf) / ($pair / 2)) + 1 }") workloads on" \
