@@ -15,12 +15,12 @@
 #define MESH_ABI 1u
 
 enum {
-	MESH_GENERATIONS = 8, /* resident generations: slots of every jump table */
-	MESH_SPLITS = 16,     /* weighted shares in one arm of a route */
-	MESH_PORT_BOUNDS = 64, /* (protocol, port) intervals of one destination */
+	MESH_GENERATIONS = 8,	     /* resident generations: slots of every jump table */
+	MESH_SPLITS = 16,	     /* weighted shares in one arm of a route */
+	MESH_PORT_BOUNDS = 64,	     /* (protocol, port) intervals of one destination */
 	MESH_BACKENDS_STICKY = 1024, /* backends of one set that rendezvous hashing looks at */
-	MESH_UDP_REPLY_S = 60, /* language.md 14: a reply is part of its request */
-	MESH_SYN_GRACE_MS = 50, /* how long a SYN may be on its way inside a node when the node switches */
+	MESH_UDP_REPLY_S = 60,	     /* language.md 14: a reply is part of its request */
+	MESH_SYN_GRACE_MS = 50,	     /* how long a SYN may be on its way inside a node when the node switches */
 };
 
 /* What the node does with verdicts. */
@@ -28,13 +28,13 @@ enum mesh_mode { MESH_ENFORCE = 0, MESH_OBSERVE = 1, MESH_OFF = 2 };
 
 /* Map "control": one element, mmapable. `active` is the store that switches a node. */
 struct mesh_control {
-	__u32 active; /* slot + 1; 0: nothing was ever applied, everything passes and is counted */
-	__u32 mode;   /* enum mesh_mode */
-	__u32 epoch;  /* inventory epoch, never repeats while a socket can remember it */
+	__u32 active;	   /* slot + 1; 0: nothing was ever applied, everything passes and is counted */
+	__u32 mode;	   /* enum mesh_mode */
+	__u32 epoch;	   /* inventory epoch, never repeats while a socket can remember it */
 	__u32 record_rate; /* flow records a second and CPU */
 	/* Written before `active`: whose connections may still be on their way. */
 	__u64 switched_ns; /* CLOCK_MONOTONIC */
-	__u32 before;      /* the slot + 1 that was active */
+	__u32 before;	   /* the slot + 1 that was active */
 	__u32 before_generation;
 	__u32 peer_mask; /* buckets of "peers4" - 1 */
 	__u32 pad;
@@ -76,9 +76,9 @@ static inline __u64 mesh_peer_hash(__u32 address)
 /* Map "netns" (key: u64 netns cookie): whose network namespace is this. */
 enum {
 	MESH_NETNS_ENROLLED = 1,
-	MESH_NETNS_NODE = 2,    /* the host's namespace: its sockets are `node` */
-	MESH_NETNS_MANY4 = 4,   /* several IPv4 addresses whose block classes may differ: the caller's */
-	MESH_NETNS_MANY6 = 8,   /* block is known only when the packet leaves */
+	MESH_NETNS_NODE = 2,  /* the host's namespace: its sockets are `node` */
+	MESH_NETNS_MANY4 = 4, /* several IPv4 addresses whose block classes may differ: the caller's */
+	MESH_NETNS_MANY6 = 8, /* block is known only when the packet leaves */
 };
 struct mesh_netns {
 	__u32 endpoint4; /* the endpoint of its (first) IPv4 address, 0: none */
@@ -101,7 +101,7 @@ enum {
 	MESH_CLASS_UNKNOWN = 0,
 	MESH_CLASS_WORLD = 1,
 	MESH_CLASS_NODE = 2,
-	MESH_CLASS_OTHER = 3,    /* a workload of a namespace that the policy never names */
+	MESH_CLASS_OTHER = 3,	 /* a workload of a namespace that the policy never names */
 	MESH_CLASS_CONFLICT = 4, /* as a destination only: a workload that matches two services */
 	MESH_CLASS_FIRST = 5,
 };
@@ -144,7 +144,7 @@ struct mesh_socket {
 	__u8 verdict;
 	__u16 service_port; /* what the application asked for, 0: no service address */
 	__u8 service[16];
-	__u8 dst[16];   /* what was decided at connect */
+	__u8 dst[16];	/* what was decided at connect */
 	__u16 dst_port; /* 0: nothing was */
 	__u16 pad;
 };
@@ -191,9 +191,9 @@ struct mesh_backend {
 
 /* Map "hits" (per-CPU array, private): index = rule number. */
 struct mesh_hits {
-	__u64 caller;   /* decided where the connection was opened */
+	__u64 caller;	/* decided where the connection was opened */
 	__u64 receiver; /* decided where it arrived */
-	__u64 again;    /* decided once more for a live socket */
+	__u64 again;	/* decided once more for a live socket */
 };
 
 /* Ring buffer "records": flow records. Lossy by design, losses are counted. */
@@ -206,10 +206,10 @@ enum mesh_hook {
 	MESH_HOOKS
 };
 enum {
-	MESH_RECORD_ALLOWED = 1,   /* the verdict */
-	MESH_RECORD_PASSED = 2,    /* what happened: differs from the verdict in observe mode */
+	MESH_RECORD_ALLOWED = 1,       /* the verdict */
+	MESH_RECORD_PASSED = 2,	       /* what happened: differs from the verdict in observe mode */
 	MESH_RECORD_DEFAULT_AUDIT = 4, /* a default of `audit` let it pass */
-	MESH_RECORD_AGAIN = 8,     /* a live connection, decided again */
+	MESH_RECORD_AGAIN = 8,	       /* a live connection, decided again */
 };
 struct mesh_record {
 	__u64 time_ns; /* bpf_ktime_get_ns: CLOCK_MONOTONIC */
@@ -237,8 +237,8 @@ struct mesh_record {
 enum mesh_order_kind { MESH_ORDER_RESET = 1, MESH_ORDER_NETNS = 2 };
 struct mesh_order {
 	__u32 kind;
-	__u32 pid; /* MESH_ORDER_NETNS: a process in the new namespace */
-	__u64 netns; /* its cookie (MESH_ORDER_NETNS); the local endpoint (MESH_ORDER_RESET) */
+	__u32 pid;		 /* MESH_ORDER_NETNS: a process in the new namespace */
+	__u64 netns;		 /* its cookie (MESH_ORDER_NETNS); the local endpoint (MESH_ORDER_RESET) */
 	struct mesh_tuple tuple; /* MESH_ORDER_RESET: the socket, seen from the local side */
 };
 
@@ -256,7 +256,7 @@ struct mesh_vectors {
 	__u32 magic;
 	__u32 decisions; /* struct mesh_vector */
 	__u32 addresses; /* struct mesh_address_vector */
-	__u32 packets;   /* struct mesh_packet_vector */
+	__u32 packets;	 /* struct mesh_packet_vector */
 };
 struct mesh_vector {
 	__u16 src, block, dst, port;
@@ -296,7 +296,7 @@ struct mesh_answer {
 	__u16 audit;
 	__u8 verdict;
 	__u8 pad;
-	__u16 arm;  /* route arm, 0xffff: none */
+	__u16 arm; /* route arm, 0xffff: none */
 	__u16 pad2;
 };
 

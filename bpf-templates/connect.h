@@ -26,8 +26,7 @@ static __always_inline int refuse(struct bpf_sock_addr *ctx, bool v6, bool datag
 static __always_inline struct mesh_address wanted_address(struct bpf_sock_addr *ctx, bool v6)
 {
 	if (v6)
-		return (struct mesh_address){
-			{ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]}};
+		return (struct mesh_address){{ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]}};
 	return address_v4(ctx->user_ip4);
 }
 
@@ -230,8 +229,7 @@ static __always_inline bool caller_is_self(const struct mesh_netns *caller, cons
 static __always_inline bool stamp_opened(struct bpf_sock_addr *ctx, const struct mesh_control *settings,
 					 const struct flow *flow, bool decided)
 {
-	struct mesh_socket *socket =
-		bpf_sk_storage_get(&sockets, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	struct mesh_socket *socket = bpf_sk_storage_get(&sockets, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!socket) {
 		stat_add(MESH_STAT_NO_STORAGE);
 		return false;

@@ -10,13 +10,13 @@ struct packet {
 	struct mesh_address src, dst;
 	__u32 src_port, dst_port;
 	__u32 protocol;
-	bool opens;   /* a TCP SYN without ACK */
-	bool resets;  /* a TCP RST */
-	bool leaves;  /* this end sends it */
-	bool inbound; /* the other end asked for the connection */
-	bool again;   /* decided before, under another generation or inventory */
-	bool quiet;   /* an allow is counted and recorded elsewhere */
-	__u8 hook;    /* enum mesh_hook */
+	bool opens;	       /* a TCP SYN without ACK */
+	bool resets;	       /* a TCP RST */
+	bool leaves;	       /* this end sends it */
+	bool inbound;	       /* the other end asked for the connection */
+	bool again;	       /* decided before, under another generation or inventory */
+	bool quiet;	       /* an allow is counted and recorded elsewhere */
+	__u8 hook;	       /* enum mesh_hook */
 	struct mesh_peer self; /* who has this end's address */
 };
 
@@ -133,8 +133,8 @@ static __always_inline bool left_before_switch(const struct mesh_control *settin
 					       const struct party *src)
 {
 	__u32 own = MESH_PEER_LOCAL | MESH_PEER_ENROLLED;
-	return packet->inbound && packet->opens && src->endpoint && (src->flags & own) == own &&
-	       settings->before && settings->before_generation != config.generation &&
+	return packet->inbound && packet->opens && src->endpoint && (src->flags & own) == own && settings->before &&
+	       settings->before_generation != config.generation &&
 	       bpf_ktime_get_ns() - settings->switched_ns < MESH_SYN_GRACE_MS * 1000000ull;
 }
 
@@ -282,7 +282,7 @@ static __always_inline enum judged refuse_packet(enum parsed parsed, const struc
 	/* ICMP passes (language.md 14); with IP options it is still one. */
 	if (parsed == PARSED_OPTIONS && packet->protocol == IPPROTO_ICMP)
 		return JUDGED_PASS;
-	stat_add(parsed == PARSED_OTHER     ? MESH_STAT_PROTOCOL
+	stat_add(parsed == PARSED_OTHER	    ? MESH_STAT_PROTOCOL
 		 : parsed == PARSED_OPTIONS ? MESH_STAT_IP_OPTIONS
 					    : MESH_STAT_MALFORMED);
 	return JUDGED_DENY;
@@ -290,7 +290,7 @@ static __always_inline enum judged refuse_packet(enum parsed parsed, const struc
 
 /* A packet of a connection that this generation has not decided, or has denied. */
 static __noinline enum judged judge_new(struct __sk_buff *skb, struct bpf_sock *sk, struct mesh_socket *socket,
-				const struct mesh_control *settings, bool leaves)
+					const struct mesh_control *settings, bool leaves)
 {
 	struct packet packet = {.leaves = leaves, .hook = leaves ? MESH_HOOK_EGRESS : MESH_HOOK_INGRESS};
 	enum parsed parsed = parse_packet(skb, &packet);
@@ -329,7 +329,8 @@ static __always_inline bool goes_elsewhere(const struct bpf_sock *sk, const stru
 		return true;
 	if (sk->family == AF_INET)
 		return sk->dst_ip4 != dst[3];
-	return sk->dst_ip6[0] != dst[0] || sk->dst_ip6[1] != dst[1] || sk->dst_ip6[2] != dst[2] || sk->dst_ip6[3] != dst[3];
+	return sk->dst_ip6[0] != dst[0] || sk->dst_ip6[1] != dst[1] || sk->dst_ip6[2] != dst[2] ||
+	       sk->dst_ip6[3] != dst[3];
 }
 
 static __always_inline enum judged judge_packet(struct __sk_buff *skb, bool leaves)

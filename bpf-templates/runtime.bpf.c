@@ -128,7 +128,6 @@ SEC("cgroup/getpeername6") int f_peername6(struct bpf_sock_addr *ctx)
 
 /* ---- Namespaces that meshd has not seen ------------------------------------------------------ */
 
-
 SEC("cgroup/sock_create") int f_sock_create(struct bpf_sock *ctx)
 {
 	__u64 cookie = bpf_get_netns_cookie(ctx);

@@ -178,7 +178,7 @@ static __always_inline __u32 block_of(const struct mesh_address *address)
 
 struct party {
 	__u32 endpoint; /* 0: no workload */
-	__u32 flags;    /* MESH_PEER_... */
+	__u32 flags;	/* MESH_PEER_... */
 	__u32 src, dst, block;
 };
 

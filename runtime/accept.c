@@ -23,7 +23,9 @@ static int check_signature(const struct config *config, const struct bundle *bun
 	char id[17];
 	for (int i = 0; i < 8; i++)
 		snprintf(id + 2 * i, 3, "%02x", bundle->key_id[i]);
-	return why_set(why, -EPERM, "the bundle says it was signed by key %s…: by none of the %zu keys of this node's configuration, or it was changed since%s%s",
+	return why_set(why, -EPERM,
+		       "the bundle says it was signed by key %s…: by none of the %zu keys of this node's "
+		       "configuration, or it was changed since%s%s",
 		       id, config->keys.len, unreadable ? "; cannot be read: " : "", unreadable ? unreadable : "");
 }
 
@@ -33,9 +35,11 @@ static int check_mesh(const struct config *config, const json_t *manifest, struc
 {
 	const char *mesh = json_string_value(json_object_get(manifest, "mesh"));
 	if (!mesh)
-		return why_set(why, -EINVAL, "the manifest does not say which mesh it is for: not made by meshc compile");
+		return why_set(why, -EINVAL,
+			       "the manifest does not say which mesh it is for: not made by meshc compile");
 	if (strcmp(mesh, config->mesh) != 0)
-		return why_set(why, -EINVAL, "the bundle is for mesh '%.60s', this node is of mesh '%.60s'", mesh, config->mesh);
+		return why_set(why, -EINVAL, "the bundle is for mesh '%.60s', this node is of mesh '%.60s'", mesh,
+			       config->mesh);
 	return 0;
 }
 
@@ -50,7 +54,9 @@ static int check_abi(const struct bundle *bundle, struct why *why)
 		return why_set(why, -EINVAL, "the bundle does not say its ABI: not made by meshc compile");
 	memcpy(&built, at, sizeof(built));
 	if (json_integer_value(said) != MESH_ABI || built.abi != MESH_ABI)
-		return why_set(why, -EINVAL, "the bundle has ABI %lld (its programs %u), this meshd has %u: compile it with the meshc of this version",
+		return why_set(why, -EINVAL,
+			       "the bundle has ABI %lld (its programs %u), this meshd has %u: compile it with the "
+			       "meshc of this version",
 			       (long long)json_integer_value(said), built.abi, MESH_ABI);
 	return 0;
 }
@@ -62,7 +68,9 @@ static int check_version(const struct config *config, const json_t *manifest, lo
 	if (!json_is_integer(version) || json_integer_value(version) < 0)
 		return why_set(why, -EINVAL, "the manifest has no policy version: not made by meshc compile");
 	if (json_integer_value(version) < last_version && !config->allow_older)
-		return why_set(why, -EINVAL, "the bundle has policy version %lld, older than %lld, which was in force: go back by `meshd rollback`, or set allow_older",
+		return why_set(why, -EINVAL,
+			       "the bundle has policy version %lld, older than %lld, which was in force: go back by "
+			       "`meshd rollback`, or set allow_older",
 			       (long long)json_integer_value(version), last_version);
 	return 0;
 }

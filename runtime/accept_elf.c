@@ -56,8 +56,9 @@ static bool is_debug(const char *name)
 
 static bool is_data(const char *name)
 {
-	static const char *const known[] = {".rodata", "license", ".maps", ".BTF", ".BTF.ext", ".llvm_addrsig",
-					    BUNDLE_MANIFEST, BUNDLE_WHERE, BUNDLE_VECTORS, BUNDLE_SIGNATURE};
+	static const char *const known[] = {".rodata",	    "license",	     ".maps",	      ".BTF",
+					    ".BTF.ext",	    ".llvm_addrsig", BUNDLE_MANIFEST, BUNDLE_WHERE,
+					    BUNDLE_VECTORS, BUNDLE_SIGNATURE};
 	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
 		if (strcmp(known[i], name) == 0)
 			return true;
@@ -91,13 +92,15 @@ static int check_section(const struct object *object, unsigned index)
 	const Elf64_Shdr *section = &object->sections[index];
 	const char *name = section_name(object, section);
 	if (!index)
-		return section->sh_type == SHT_NULL ? 0 : why_set(object->why, -EINVAL, "the object's section 0 is not empty");
+		return section->sh_type == SHT_NULL
+			       ? 0
+			       : why_set(object->why, -EINVAL, "the object's section 0 is not empty");
 	if (!name || !*name || !section_bytes(object, section))
-		return why_set(object->why, -EINVAL, "the object's section %u lies outside of the file, or has no name: damaged",
-			       index);
+		return why_set(object->why, -EINVAL,
+			       "the object's section %u lies outside of the file, or has no name: damaged", index);
 	if (!has_type(name, section->sh_type))
-		return why_set(object->why, -EINVAL, "the object has a section '%.60s' (type %u), which no policy has", name,
-			       section->sh_type);
+		return why_set(object->why, -EINVAL, "the object has a section '%.60s' (type %u), which no policy has",
+			       name, section->sh_type);
 	if (is_code(name) != !!(section->sh_flags & SHF_EXECINSTR))
 		return why_set(object->why, -EINVAL, "the object's section '%.60s' has the wrong flags", name);
 	if (strcmp(name, ".rodata") == 0 && (section->sh_size > LIMIT_RODATA_BYTES || section->sh_flags & SHF_WRITE))
@@ -125,7 +128,8 @@ static int check_symbols(const struct object *object, const Elf64_Shdr *section)
 		Elf64_Sym symbol;
 		memcpy(&symbol, bytes + i * sizeof(symbol), sizeof(symbol));
 		if (symbol.st_shndx == SHN_UNDEF)
-			return why_set(object->why, -EINVAL, "the object uses a symbol of the kernel (symbol %zu): no policy does", i);
+			return why_set(object->why, -EINVAL,
+				       "the object uses a symbol of the kernel (symbol %zu): no policy does", i);
 		if (symbol.st_shndx >= object->header->e_shnum && symbol.st_shndx != SHN_ABS)
 			return why_set(object->why, -EINVAL, "the object's symbol %zu is in no section", i);
 	}
@@ -166,15 +170,18 @@ static bool helper_is_allowed(int32_t helper)
 static int check_call(const struct object *object, const struct bpf_insn *insn, const char *section, size_t at)
 {
 	if (insn->code != (BPF_JMP | BPF_CALL))
-		return why_set(object->why, -EINVAL, "the object's '%s', instruction %zu: an indirect call", section, at);
+		return why_set(object->why, -EINVAL, "the object's '%s', instruction %zu: an indirect call", section,
+			       at);
 	if (insn->src_reg == BPF_PSEUDO_CALL)
 		return 0;
 	if (insn->src_reg == BPF_PSEUDO_KFUNC_CALL)
-		return why_set(object->why, -EINVAL, "the object's '%s', instruction %zu calls a kernel function (%d): no policy does",
+		return why_set(object->why, -EINVAL,
+			       "the object's '%s', instruction %zu calls a kernel function (%d): no policy does",
 			       section, at, insn->imm);
 	if (insn->src_reg || !helper_is_allowed(insn->imm))
-		return why_set(object->why, -EINVAL, "the object's '%s', instruction %zu calls helper %d, which no policy may call",
-			       section, at, insn->imm);
+		return why_set(object->why, -EINVAL,
+			       "the object's '%s', instruction %zu calls helper %d, which no policy may call", section,
+			       at, insn->imm);
 	return 0;
 }
 
@@ -193,7 +200,8 @@ static int check_code(const struct object *object, const Elf64_Shdr *section, co
 		if ((class == BPF_JMP || class == BPF_JMP32) && BPF_OP(insn.code) == BPF_CALL)
 			r = check_call(object, &insn, name, i);
 		if (insn.code == (BPF_LD | BPF_IMM | BPF_DW) && (insn.src_reg || i + 1 == count))
-			r = why_set(object->why, -EINVAL, "the object's '%s', instruction %zu takes a descriptor or an address as a constant",
+			r = why_set(object->why, -EINVAL,
+				    "the object's '%s', instruction %zu takes a descriptor or an address as a constant",
 				    name, i);
 		if (r)
 			return r;
@@ -210,7 +218,8 @@ static int check_btf_ext(const struct object *object, const Elf64_Shdr *section)
 	if (section->sh_size < 24)
 		return why_set(object->why, -EINVAL, "the object's .BTF.ext is damaged");
 	memset(words, 0, sizeof(words));
-	memcpy(words, section_bytes(object, section), section->sh_size < sizeof(words) ? section->sh_size : sizeof(words));
+	memcpy(words, section_bytes(object, section),
+	       section->sh_size < sizeof(words) ? section->sh_size : sizeof(words));
 	if (words[1] >= 32 && words[7])
 		return why_set(object->why, -EINVAL, "the object has CO-RE relocations: no policy does");
 	return 0;

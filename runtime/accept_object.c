@@ -73,7 +73,8 @@ static int check_program(const struct bpf_program *program, unsigned *seen, stru
 	bool is_bound = known->type == BPF_PROG_TYPE_CGROUP_SOCK_ADDR || known->type == BPF_PROG_TYPE_CGROUP_SKB;
 	if (strcmp(known->section, section) != 0 || bpf_program__type(program) != known->type ||
 	    (is_bound && bpf_program__expected_attach_type(program) != known->attach) || *seen & 1u << i)
-		return why_set(why, -EINVAL, "the object's program '%s' is in section '%.60s': it belongs into '%s', once", name,
+		return why_set(why, -EINVAL,
+			       "the object's program '%s' is in section '%.60s': it belongs into '%s', once", name,
 			       section, known->section);
 	*seen |= 1u << i;
 	return 0;
@@ -83,7 +84,7 @@ static int check_programs(const struct bpf_object *object, struct why *why)
 {
 	struct bpf_program *program;
 	unsigned seen = 0;
-	bpf_object__for_each_program(program, object) {
+	bpf_object__for_each_program (program, object) {
 		int r = check_program(program, &seen, why);
 		if (r)
 			return r;
@@ -109,7 +110,9 @@ static int check_map(const struct bpf_map *map, unsigned *seen, struct why *why)
 	const struct accept_map *known = &accept_maps[i];
 	if (bpf_map__type(map) != known->type || bpf_map__key_size(map) != known->key ||
 	    bpf_map__value_size(map) != known->value || bpf_map__map_flags(map) != known->flags)
-		return why_set(why, -EINVAL, "the object's map '%s' has type %u, keys of %u, values of %u bytes, flags %#x: known are %u, %u, %u, %#x",
+		return why_set(why, -EINVAL,
+			       "the object's map '%s' has type %u, keys of %u, values of %u bytes, flags %#x: known "
+			       "are %u, %u, %u, %#x",
 			       name, bpf_map__type(map), bpf_map__key_size(map), bpf_map__value_size(map),
 			       bpf_map__map_flags(map), known->type, known->key, known->value, known->flags);
 	if (bpf_map__max_entries(map) > LIMIT_ENTRIES)
@@ -117,7 +120,9 @@ static int check_map(const struct bpf_map *map, unsigned *seen, struct why *why)
 			       bpf_map__max_entries(map), LIMIT_ENTRIES);
 	if (bpf_map__pin_path(map) || bpf_map__inner_map((struct bpf_map *)map) || bpf_map__map_extra(map) ||
 	    bpf_map__ifindex(map) || bpf_map__numa_node(map) || *seen & 1u << i)
-		return why_set(why, -EINVAL, "the object's map '%s' wants to be pinned, bound to something, or to be there twice", name);
+		return why_set(why, -EINVAL,
+			       "the object's map '%s' wants to be pinned, bound to something, or to be there twice",
+			       name);
 	*seen |= 1u << i;
 	return 0;
 }
@@ -126,7 +131,7 @@ static int check_maps(const struct bpf_object *object, struct why *why)
 {
 	const struct bpf_map *map;
 	unsigned seen = 0;
-	bpf_object__for_each_map(map, object) {
+	bpf_object__for_each_map (map, object) {
 		int r = check_map(map, &seen, why);
 		if (r)
 			return r;

@@ -72,7 +72,8 @@ static int offer_on_disk(struct node *node, uint32_t slot, struct offer *ret_off
 	*ret_offer = (struct offer){0};
 	int r = state_read_bundle(node, slot, &bytes, &len);
 	if (r)
-		return why_set(why, r, "the bundle of slot %u cannot be read from %s: %s", slot, node->config->state, strerror(-r));
+		return why_set(why, r, "the bundle of slot %u cannot be read from %s: %s", slot, node->config->state,
+			       strerror(-r));
 	return offer_accept(node, bytes, len, 0, ret_offer, why);
 }
 
@@ -85,7 +86,8 @@ int offer_of_slot(struct node *node, uint32_t slot, struct offer *ret_offer, str
 	if (digest && strcmp(digest, node->residents[slot].digest) == 0)
 		return 0;
 	offer_close(ret_offer);
-	return why_set(why, -EINVAL, "the bundle of slot %u in %s is not the one that was loaded", slot, node->config->state);
+	return why_set(why, -EINVAL, "the bundle of slot %u in %s is not the one that was loaded", slot,
+		       node->config->state);
 }
 
 /* ---- Slots ------------------------------------------------------------------------------------------ */
@@ -129,8 +131,8 @@ static int read_bundle(int fd, void **ret_bytes, size_t *ret_len, struct why *wh
 	if (fstat(fd, &at))
 		return why_set(why, -errno, "the bundle: %s", strerror(errno));
 	if (!S_ISREG(at.st_mode) || at.st_size == 0 || at.st_size > BUNDLE_LIMIT_BYTES)
-		return why_set(why, -EINVAL, "the bundle is %s", S_ISREG(at.st_mode) ? at.st_size ? "larger than 256 MiB" : "empty"
-										      : "not a file");
+		return why_set(why, -EINVAL, "the bundle is %s",
+			       S_ISREG(at.st_mode) ? at.st_size ? "larger than 256 MiB" : "empty" : "not a file");
 	char *bytes = malloc(at.st_size);
 	size_t done = 0;
 	while (bytes && done < (size_t)at.st_size) {
@@ -154,7 +156,8 @@ static int prepare(struct node *node, uint32_t slot, const struct offer *offer, 
 {
 	int64_t start = now_us();
 	uint32_t count = 0;
-	int r = kernel_load(node->kernel, offer->bytes, offer->len, node->next_generation, slot, &fresh->generation, why);
+	int r = kernel_load(node->kernel, offer->bytes, offer->len, node->next_generation, slot, &fresh->generation,
+			    why);
 	if (r)
 		return r;
 	node->next_generation++;
@@ -292,7 +295,8 @@ int node_rollback(struct node *node, uint32_t generation, json_t *answer, struct
 			slot = i;
 	}
 	if (slot == MESH_GENERATIONS)
-		return generation ? why_set(why, -ENOENT, "generation %u is not resident (or is in force); `meshd status` lists them",
+		return generation ? why_set(why, -ENOENT,
+					    "generation %u is not resident (or is in force); `meshd status` lists them",
 					    generation)
 				  : why_set(why, -ENOENT, "no earlier generation is resident");
 	int r = catch_up(node, slot, why);
@@ -334,7 +338,8 @@ static void adopt_slot(struct node *node, uint32_t slot)
 		offer_close(&offer);
 	}
 	if (r)
-		node_say("generation %u stays as it is, inventory cannot reach it: %s", resident->generation->number, why.text);
+		node_say("generation %u stays as it is, inventory cannot reach it: %s", resident->generation->number,
+			 why.text);
 }
 
 /* Nothing is pinned, but a policy was in force: the machine was started anew. */
@@ -371,7 +376,8 @@ int node_recover(struct node *node, struct why *why)
 		adopt_slot(node, i);
 	uint32_t pinned = kernel_control(node->kernel)->active;
 	if (pinned && !node_active(node))
-		return why_set(why, -EUCLEAN, "slot %u is in force, but its programs are not pinned; `meshd uninstall` and start anew",
+		return why_set(why, -EUCLEAN,
+			       "slot %u is in force, but its programs are not pinned; `meshd uninstall` and start anew",
 			       pinned - 1);
 	return 0;
 }

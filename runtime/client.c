@@ -30,7 +30,8 @@ static int stream_open(struct stream *stream, const char *path, struct why *why)
 	if (!connect(stream->fd, (const struct sockaddr *)&address, sizeof(address)))
 		return 0;
 	if (errno == ENOENT || errno == ECONNREFUSED)
-		return why_set(why, -errno, "%s: no meshd answers there: start `meshd run`, or say where it listens", path);
+		return why_set(why, -errno, "%s: no meshd answers there: start `meshd run`, or say where it listens",
+			       path);
 	if (errno == EACCES)
 		return why_set(why, -errno, "%s: no permission: ask as root or as a member of `socket_group`", path);
 	return why_set(why, -errno, "%s: %m", path);
@@ -47,8 +48,8 @@ static int stream_send(struct stream *stream, const char *text, size_t len, int 
 		message.msg_control = rights;
 		message.msg_controllen = sizeof(rights);
 		struct cmsghdr *head = CMSG_FIRSTHDR(&message);
-		*head = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET,
-					 .cmsg_type = SCM_RIGHTS};
+		*head = (struct cmsghdr){
+			.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
 		memcpy(CMSG_DATA(head), &fd, sizeof(fd));
 	}
 	while (part.iov_len) {

@@ -130,7 +130,8 @@ static int read_pins(struct reader *reader, const struct key *key, struct fy_nod
 	const char *name = reader->config->pins;
 	for (const char *at = name; *at; at++)
 		if (!isalnum((unsigned char)*at) && *at != '_' && *at != '-')
-			return fail(reader, value, "'pins' is one folder's name of letters, digits, - and _, not '%s'", name);
+			return fail(reader, value, "'pins' is one folder's name of letters, digits, - and _, not '%s'",
+				    name);
 	return strlen(name) <= 64 ? 0 : fail(reader, value, "'pins' is longer than 64 bytes");
 }
 
@@ -143,8 +144,8 @@ static int read_count(struct reader *reader, const struct key *key, struct fy_no
 	size_t digits = strspn(text, "0123456789");
 	unsigned long long number = digits && digits < 12 && !text[digits] ? strtoull(text, NULL, 10) : ~0ull;
 	if (number < key->min || number > key->max)
-		return fail(reader, value, "'%s' is a whole number from %u to %u, not '%s'", key->name, key->min, key->max,
-			    text);
+		return fail(reader, value, "'%s' is a whole number from %u to %u, not '%s'", key->name, key->min,
+			    key->max, text);
 	*(uint32_t *)((char *)reader->config + key->at) = (uint32_t)number;
 	return 0;
 }
@@ -194,7 +195,8 @@ static int read_list(struct reader *reader, const struct key *key, struct fy_nod
 		vec_push(reader->config->arena, &items, text);
 	}
 	if (!items.len)
-		return fail(reader, value, "'%s' is an empty list: say what belongs there, or leave the key out", key->name);
+		return fail(reader, value, "'%s' is an empty list: say what belongs there, or leave the key out",
+			    key->name);
 	*ret_at = items.at;
 	*ret_len = items.len;
 	return 0;
@@ -336,7 +338,8 @@ static int read_document(struct reader *reader, struct fy_parser *parser, struct
 {
 	struct fy_document *document = fy_parse_load_document(parser);
 	if (!document && !fy_parser_get_stream_error(parser))
-		return why_set(reader->why, -EINVAL, "%s:1:1: is empty: 'mesh', 'keys' and 'inventory' are needed", reader->path);
+		return why_set(reader->why, -EINVAL, "%s:1:1: is empty: 'mesh', 'keys' and 'inventory' are needed",
+			       reader->path);
 	if (!document)
 		return fail_syntax(reader, diag);
 	int r = read_mapping(reader, "the configuration", fy_document_root(document), config_keys,
@@ -359,8 +362,9 @@ static int check_text(struct reader *reader, const char *text, size_t len)
 	int line = 1;
 	for (size_t i = 0; i < len; i++) {
 		if (text[i] == '%' && (!i || text[i - 1] == '\n' || text[i - 1] == '\r'))
-			return why_set(reader->why, -EINVAL, "%s:%d:1: a directive ('%%') has no place in a configuration",
-				       reader->path, line);
+			return why_set(reader->why, -EINVAL,
+				       "%s:%d:1: a directive ('%%') has no place in a configuration", reader->path,
+				       line);
 		line += text[i] == '\n';
 	}
 	return 0;
@@ -392,8 +396,7 @@ static int read_yaml(struct reader *reader, const char *text, size_t len)
 
 static int require(struct reader *reader, bool is_there, const char *key, const char *meaning)
 {
-	return is_there ? 0
-			: why_set(reader->why, -EINVAL, "%s:1:1: '%s' is missing: %s", reader->path, key, meaning);
+	return is_there ? 0 : why_set(reader->why, -EINVAL, "%s:1:1: '%s' is missing: %s", reader->path, key, meaning);
 }
 
 int config_read(const char *path, struct config *ret_config, struct why *why)
@@ -404,9 +407,18 @@ int config_read(const char *path, struct config *ret_config, struct why *why)
 	if (r)
 		return r;
 	struct config config = {
-		.arena = arena_create(), .bpffs = "/sys/fs/bpf", .pins = "mesh", .state = "/var/lib/mesh",
-		.socket = "/run/mesh/meshd.sock", .generations = 8, .endpoints = 65536, .backends = 65536,
-		.services = 65536, .sockets = 65536, .record_rate = 1000, .quarantine_s = 30,
+		.arena = arena_create(),
+		.bpffs = "/sys/fs/bpf",
+		.pins = "mesh",
+		.state = "/var/lib/mesh",
+		.socket = "/run/mesh/meshd.sock",
+		.generations = 8,
+		.endpoints = 65536,
+		.backends = 65536,
+		.services = 65536,
+		.sockets = 65536,
+		.record_rate = 1000,
+		.quarantine_s = 30,
 	};
 	struct reader reader = {.path = path, .config = &config, .why = why};
 	r = config.arena ? read_yaml(&reader, text, len) : why_set(why, -ENOMEM, "out of memory");

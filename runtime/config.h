@@ -12,19 +12,19 @@
 #define CONFIG_PATH "/etc/mesh/meshd.yaml"
 
 struct config {
-	struct arena *arena; /* owns every string */
-	const char *mesh;    /* mesh: the only mesh whose bundles are accepted; required */
-	VEC(const char *) keys; /* keys: [PATH]: public keys, PEM; at least one */
-	VEC(const char *) enrol_namespaces; /* enrol: namespaces: [..] */
+	struct arena *arena;		       /* owns every string */
+	const char *mesh;		       /* mesh: the only mesh whose bundles are accepted; required */
+	VEC(const char *) keys;		       /* keys: [PATH]: public keys, PEM; at least one */
+	VEC(const char *) enrol_namespaces;    /* enrol: namespaces: [..] */
 	const char *enrol_label, *enrol_value; /* enrol: label: "mesh=on"; NULL: none */
-	const char *cgroup;    /* cgroup: absolute; default: the root of the cgroup2 mount found */
-	const char *bpffs;     /* bpffs: default /sys/fs/bpf; must be a bpffs */
-	const char *pins;      /* pins: folder name below bpffs, default "mesh" */
-	const char *state;     /* state: default /var/lib/mesh: bundles that are resident, endpoints */
-	const char *socket;    /* socket: default /run/mesh/meshd.sock */
-	const char *socket_group; /* group: who besides root; NULL: nobody */
-	const char *inventory; /* inventory: file or folder; required */
-	const char *watch;     /* watch: a folder whose newest bundle is applied; NULL: none */
+	const char *cgroup;		       /* cgroup: absolute; default: the root of the cgroup2 mount found */
+	const char *bpffs;		       /* bpffs: default /sys/fs/bpf; must be a bpffs */
+	const char *pins;		       /* pins: folder name below bpffs, default "mesh" */
+	const char *state;		       /* state: default /var/lib/mesh: bundles that are resident, endpoints */
+	const char *socket;		       /* socket: default /run/mesh/meshd.sock */
+	const char *socket_group;	       /* group: who besides root; NULL: nobody */
+	const char *inventory;		       /* inventory: file or folder; required */
+	const char *watch;		       /* watch: a folder whose newest bundle is applied; NULL: none */
 	const char *node;      /* node: this node's name; default: the inventory's "node", then the host name */
 	const char *flow_log;  /* flow_log: a file to which flows are appended as JSON lines; NULL: none */
 	uint32_t generations;  /* generations: kept resident, 2..8, default 8 */

@@ -64,8 +64,12 @@ static void client_add(struct control *control, int fd, const struct ucred *peer
 		close(fd);
 		return;
 	}
-	*client = (struct control_client){.next = control->clients, .control = control, .fd = fd, .passed = -1,
-					  .peer = *peer, .until_ms = loop_now_ms() + CONTROL_IDLE_S * 1000};
+	*client = (struct control_client){.next = control->clients,
+					  .control = control,
+					  .fd = fd,
+					  .passed = -1,
+					  .peer = *peer,
+					  .until_ms = loop_now_ms() + CONTROL_IDLE_S * 1000};
 	if (loop_watch(control->loop, fd, EPOLLIN, client_on_event, client)) {
 		close(fd);
 		free(client);
@@ -145,10 +149,12 @@ static int socket_clear(const struct sockaddr_un *address, struct why *why)
 {
 	struct stat found;
 	if (lstat(address->sun_path, &found))
-		return errno == ENOENT ? 0
-				       : why_set(why, -errno, "%s: %m: check the folders of `socket`", address->sun_path);
+		return errno == ENOENT
+			       ? 0
+			       : why_set(why, -errno, "%s: %m: check the folders of `socket`", address->sun_path);
 	if (!S_ISSOCK(found.st_mode))
-		return why_set(why, -EEXIST, "%s: there is something that is no socket: move it away, or change `socket`",
+		return why_set(why, -EEXIST,
+			       "%s: there is something that is no socket: move it away, or change `socket`",
 			       address->sun_path);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
@@ -205,7 +211,8 @@ static int group_find(struct control *control, const char *name, struct why *why
 		return 0;
 	struct group *group = getgrnam(name);
 	if (!group)
-		return why_set(why, -EINVAL, "socket_group: there is no group '%s' on this node: create it, or leave the key out",
+		return why_set(why, -EINVAL,
+			       "socket_group: there is no group '%s' on this node: create it, or leave the key out",
 			       name);
 	control->group = group->gr_gid;
 	control->has_group = true;
@@ -217,8 +224,8 @@ int control_create(const struct config *config, struct loop *loop, control_handl
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	if (strlen(config->socket) >= sizeof(address.sun_path))
-		return why_set(why, -ENAMETOOLONG, "%s: longer than a socket's path can be (107 bytes): shorten `socket`",
-			       config->socket);
+		return why_set(why, -ENAMETOOLONG,
+			       "%s: longer than a socket's path can be (107 bytes): shorten `socket`", config->socket);
 	struct control *control = calloc(1, sizeof(*control));
 	if (!control)
 		return why_set(why, -ENOMEM, "out of memory");

@@ -12,7 +12,7 @@ enum {
 	CONTROL_LIMIT_REQUEST = 64 << 10, /* bytes of a request line */
 	CONTROL_LIMIT_CLIENTS = 64,
 	CONTROL_LIMIT_PENDING = 1 << 20, /* bytes waiting for a slow reader; more are dropped, counted */
-	CONTROL_IDLE_S = 10,             /* a client that says nothing is closed, subscribers are not */
+	CONTROL_IDLE_S = 10,		 /* a client that says nothing is closed, subscribers are not */
 };
 
 struct ucred; /* <sys/socket.h>, with _GNU_SOURCE */

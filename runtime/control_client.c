@@ -222,8 +222,8 @@ static void client_read(struct control_client *client)
 		return;
 	}
 	struct iovec room = {client->in + client->in_len, READ_AT_ONCE};
-	struct msghdr message = {.msg_iov = &room, .msg_iovlen = 1, .msg_control = rights,
-				 .msg_controllen = sizeof(rights)};
+	struct msghdr message = {
+		.msg_iov = &room, .msg_iovlen = 1, .msg_control = rights, .msg_controllen = sizeof(rights)};
 	ssize_t got = recvmsg(client->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	if (got < 0) {
 		if (errno != EAGAIN && errno != EINTR)

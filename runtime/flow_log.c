@@ -25,8 +25,8 @@ static void put_address(json_t *end, const uint8_t address[16])
 	json_object_set_new(end, "address", json_string(text));
 }
 
-static json_t *end_json(const struct node *node, const struct resident *resident, const uint8_t address[16], uint16_t port,
-			uint32_t endpoint, uint16_t class)
+static json_t *end_json(const struct node *node, const struct resident *resident, const uint8_t address[16],
+			uint16_t port, uint32_t endpoint, uint16_t class)
 {
 	json_t *end = json_object();
 	put_address(end, address);
@@ -68,7 +68,8 @@ static void put_time(json_t *flow, uint64_t time_ns)
 	struct tm tm;
 	clock_gettime(CLOCK_REALTIME, &wall);
 	clock_gettime(CLOCK_MONOTONIC, &mono);
-	int64_t ns = wall.tv_sec * 1000000000ll + wall.tv_nsec - (mono.tv_sec * 1000000000ll + mono.tv_nsec) + (int64_t)time_ns;
+	int64_t ns = wall.tv_sec * 1000000000ll + wall.tv_nsec - (mono.tv_sec * 1000000000ll + mono.tv_nsec) +
+		     (int64_t)time_ns;
 	time_t seconds = ns / 1000000000;
 	gmtime_r(&seconds, &tm);
 	size_t len = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
@@ -81,18 +82,21 @@ json_t *flow_json(struct node *node, const struct mesh_record *record, uint64_t 
 	static const char *const hooks[MESH_HOOKS] = {"connect", "sendmsg", "lookup", "ingress", "egress"};
 	static const uint8_t none[16];
 	const struct resident *resident = resident_of(node, record->generation);
-	json_t *flow = json_pack("{s:I, s:i, s:s, s:b, s:s, s:b, s:s}", "id", (json_int_t)id, "generation",
-				 (int)record->generation, "verdict", record->flags & MESH_RECORD_ALLOWED ? "allow" : "deny",
-				 "passed", record->flags & MESH_RECORD_PASSED, "protocol",
-				 record->protocol == IPPROTO_UDP ? "udp" : "tcp", "again", record->flags & MESH_RECORD_AGAIN, "hook",
-				 record->hook < MESH_HOOKS ? hooks[record->hook] : "?");
+	json_t *flow =
+		json_pack("{s:I, s:i, s:s, s:b, s:s, s:b, s:s}", "id", (json_int_t)id, "generation",
+			  (int)record->generation, "verdict", record->flags & MESH_RECORD_ALLOWED ? "allow" : "deny",
+			  "passed", record->flags & MESH_RECORD_PASSED, "protocol",
+			  record->protocol == IPPROTO_UDP ? "udp" : "tcp", "again", record->flags & MESH_RECORD_AGAIN,
+			  "hook", record->hook < MESH_HOOKS ? hooks[record->hook] : "?");
 	put_time(flow, record->time_ns);
 	put_rule(flow, resident, record->rule);
 	json_object_set_new(flow, "digest", resident ? json_string(resident->digest) : json_null());
-	json_object_set_new(flow, "from",
-			    end_json(node, resident, record->src, record->src_port, record->src_endpoint, record->src_class));
-	json_object_set_new(flow, "to",
-			    end_json(node, resident, record->dst, record->dst_port, record->dst_endpoint, record->dst_class));
+	json_object_set_new(
+		flow, "from",
+		end_json(node, resident, record->src, record->src_port, record->src_endpoint, record->src_class));
+	json_object_set_new(
+		flow, "to",
+		end_json(node, resident, record->dst, record->dst_port, record->dst_endpoint, record->dst_class));
 	json_object_set_new(flow, "audit", audit_json(resident, record));
 	if (memcmp(record->service, none, 16) != 0) {
 		json_t *asked = json_pack("{s:i}", "port", record->service_port);
@@ -128,9 +132,11 @@ int flow_matches(const json_t *filter, const json_t *flow)
 {
 	const char *verdict = json_string_value(json_object_get(filter, "verdict"));
 	const char *rule = json_string_value(json_object_get(filter, "rule"));
-	const char *from = json_string_value(json_object_get(filter, "from")), *to = json_string_value(json_object_get(filter, "to"));
+	const char *from = json_string_value(json_object_get(filter, "from")),
+		   *to = json_string_value(json_object_get(filter, "to"));
 	return (!verdict || text_is(flow, "verdict", verdict)) && (!rule || text_is(flow, "rule", rule)) &&
-	       (!from || end_is(json_object_get(flow, "from"), from)) && (!to || end_is(json_object_get(flow, "to"), to));
+	       (!from || end_is(json_object_get(flow, "from"), from)) &&
+	       (!to || end_is(json_object_get(flow, "to"), to));
 }
 
 void node_take_record(void *context, const struct mesh_record *record)
@@ -160,7 +166,8 @@ json_t *flows_kept(struct node *node, const json_t *filter)
 {
 	const struct flow_log *log = &node->flows;
 	json_t *flows = json_array();
-	for (uint64_t id = log->next; id > 0 && id + FLOWS_KEPT > log->next && json_array_size(flows) < FLOWS_SHOWN; id--) {
+	for (uint64_t id = log->next; id > 0 && id + FLOWS_KEPT > log->next && json_array_size(flows) < FLOWS_SHOWN;
+	     id--) {
 		json_t *flow = flow_json(node, &log->at[(id - 1) % FLOWS_KEPT], id - 1);
 		if (flow_matches(filter, flow))
 			json_array_insert(flows, 0, flow);

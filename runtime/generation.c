@@ -67,7 +67,7 @@ static int policy_prepare(const struct kernel *kernel, const struct object *obje
 {
 	struct bpf_map *map;
 	int r = 0;
-	bpf_object__for_each_map(map, object->bpf) {
+	bpf_object__for_each_map (map, object->bpf) {
 		r = bind_map(kernel, map, why);
 		if (r == -EUCLEAN)
 			return why_set(why, -EINVAL, "made for other shared maps than this node's");
@@ -282,8 +282,8 @@ int kernel_adopt(struct kernel *kernel, uint32_t slot, struct generation **ret_g
 	struct generation *generation = calloc(1, sizeof(*generation));
 	if (!generation)
 		return why_set(why, -ENOMEM, "out of memory");
-	*generation = (struct generation){
-		.slot = slot, .classes = -1, .vips = -1, .sets = -1, .backends = -1, .hits = -1};
+	*generation =
+		(struct generation){.slot = slot, .classes = -1, .vips = -1, .sets = -1, .backends = -1, .hits = -1};
 	int r = adopt_all(kernel, slot, generation);
 	if (r) {
 		generation_release(generation);

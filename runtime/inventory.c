@@ -88,11 +88,13 @@ static const char *address_flaw(const uint8_t bytes[16])
 			       ? "is no address of a workload: multicast or broadcast"
 			       : NULL;
 	}
-	if (IN6_IS_ADDR_UNSPECIFIED((const struct in6_addr *)bytes) || IN6_IS_ADDR_LOOPBACK((const struct in6_addr *)bytes))
+	if (IN6_IS_ADDR_UNSPECIFIED((const struct in6_addr *)bytes) ||
+	    IN6_IS_ADDR_LOOPBACK((const struct in6_addr *)bytes))
 		return "is no address of a workload: unspecified or loopback";
 	if (bytes[0] == 0xff)
 		return "is no address of a workload: multicast";
-	return bytes[0] == 0xfe && (bytes[1] & 0xc0) == 0x80 ? "is link-local: the same on many links, it names nobody" : NULL;
+	return bytes[0] == 0xfe && (bytes[1] & 0xc0) == 0x80 ? "is link-local: the same on many links, it names nobody"
+							     : NULL;
 }
 
 int inventory_address(struct inventory_parser *parser, const char *text, struct workload_address *ret_address)
@@ -102,9 +104,11 @@ int inventory_address(struct inventory_parser *parser, const char *text, struct 
 	if (inet_pton(AF_INET, text, address.bytes + 12) == 1)
 		memcpy(address.bytes, mapped, 12);
 	else if (inet_pton(AF_INET6, text, address.bytes) != 1)
-		return inventory_fail(parser, -EINVAL, "'%.60s' is no IPv4 or IPv6 address (without a prefix or a port)", text);
+		return inventory_fail(parser, -EINVAL,
+				      "'%.60s' is no IPv4 or IPv6 address (without a prefix or a port)", text);
 	else if (memcmp(address.bytes, mapped, 12) == 0)
-		return inventory_fail(parser, -EINVAL, "'%.60s' is an IPv4-mapped address: write the IPv4 address", text);
+		return inventory_fail(parser, -EINVAL, "'%.60s' is an IPv4-mapped address: write the IPv4 address",
+				      text);
 	const char *flaw = address_flaw(address.bytes);
 	if (flaw)
 		return inventory_fail(parser, -EINVAL, "'%.60s' %s", text, flaw);
@@ -132,11 +136,12 @@ int inventory_labels(struct inventory_parser *parser, const json_t *object, cons
 		return inventory_fail_at(parser, key, -EINVAL, "is an object of strings");
 	struct label *at = arena_alloc(parser->inventory->arena, json_object_size(labels) * sizeof(*at)), *next = at;
 	inventory_enter(parser, key);
-	json_object_foreach(labels, name, value) {
+	json_object_foreach (labels, name, value) {
 		if (!json_is_string(value))
 			return inventory_fail_at(parser, name, -EINVAL, "is a label: its value is a string");
-		*next++ = (struct label){label_name(parser, name), arena_copy(parser->inventory->arena, json_string_value(value),
-									       json_string_length(value))};
+		*next++ = (struct label){
+			label_name(parser, name),
+			arena_copy(parser->inventory->arena, json_string_value(value), json_string_length(value))};
 	}
 	inventory_leave(parser);
 	*ret_labels = (struct labels){at, next - at};
@@ -174,8 +179,8 @@ static int read_text(struct inventory_parser *parser)
 	json_error_t error;
 	json_t *root = json_loadb(parser->text, parser->len, JSON_REJECT_DUPLICATES, &error);
 	if (!root)
-		return why_set(parser->why, -EINVAL, "%s:%d:%d: not JSON: %s", parser->file, error.line > 0 ? error.line : 1,
-			       error.column > 0 ? error.column : 1, error.text);
+		return why_set(parser->why, -EINVAL, "%s:%d:%d: not JSON: %s", parser->file,
+			       error.line > 0 ? error.line : 1, error.column > 0 ? error.column : 1, error.text);
 	parser->depth = 0;
 	int r = json_object_get(root, "kind") ? inventory_read_k8s(parser, root) : inventory_read_own(parser, root);
 	json_decref(root);
@@ -274,7 +279,8 @@ static int check_claims(struct inventory_parser *parser, const struct claim *cla
 		const uint8_t *bytes = claims[i].address->bytes;
 		bool is_v4 = IN6_IS_ADDR_V4MAPPED((const struct in6_addr *)bytes);
 		inet_ntop(is_v4 ? AF_INET : AF_INET6, is_v4 ? bytes + 12 : bytes, text, sizeof(text));
-		return why_set(parser->why, -EEXIST, "%s belongs to two workloads, %.100s/%.100s and %.100s/%.100s: one of them is stale",
+		return why_set(parser->why, -EEXIST,
+			       "%s belongs to two workloads, %.100s/%.100s and %.100s/%.100s: one of them is stale",
 			       text, a->ns, a->name, b->ns, b->name);
 	}
 	return 0;
@@ -306,9 +312,11 @@ static int settle(struct inventory_parser *parser)
 	struct inventory *inventory = parser->inventory;
 	inventory_resolve_k8s(parser);
 	if (inventory->workloads.len)
-		qsort(inventory->workloads.at, inventory->workloads.len, sizeof(*inventory->workloads.at), workload_compare);
+		qsort(inventory->workloads.at, inventory->workloads.len, sizeof(*inventory->workloads.at),
+		      workload_compare);
 	if (inventory->services.len)
-		qsort(inventory->services.at, inventory->services.len, sizeof(*inventory->services.at), service_compare);
+		qsort(inventory->services.at, inventory->services.len, sizeof(*inventory->services.at),
+		      service_compare);
 	for (size_t i = 1; i < inventory->workloads.len; i++)
 		if (!workload_compare(&inventory->workloads.at[i - 1], &inventory->workloads.at[i]))
 			return why_set(parser->why, -EEXIST, "two workloads are named %s/%s: one of them is stale",
@@ -338,7 +346,8 @@ int inventory_read(const char *path, struct inventory **ret_inventory, struct wh
 		return why_set(why, -ENOMEM, "out of memory");
 	struct inventory *inventory = arena_alloc(arena, sizeof(*inventory));
 	*inventory = (struct inventory){.arena = arena};
-	struct inventory_parser parser = {.inventory = inventory, .why = why, .named = {.arena = arena}, .label_names = {.arena = arena}};
+	struct inventory_parser parser = {
+		.inventory = inventory, .why = why, .named = {.arena = arena}, .label_names = {.arena = arena}};
 	int r = read_path(&parser, path);
 	if (r) {
 		inventory_release(inventory);

@@ -15,12 +15,13 @@ struct workload {
 	struct labels labels;
 	VEC(struct workload_address {
 		uint8_t bytes[16]; /* v4 mapped */
-	}) addresses;
-	const char *node;  /* NULL: not said */
-	const char *netns; /* path, NULL: not said */
+	})
+	addresses;
+	const char *node;   /* NULL: not said */
+	const char *netns;  /* path, NULL: not said */
 	const char *cgroup; /* path below the cgroup2 root or absolute, NULL: not said */
-	const char *uid;   /* Kubernetes pod UID, NULL: not said */
-	int pid;           /* 0: not said */
+	const char *uid;    /* Kubernetes pod UID, NULL: not said */
+	int pid;	    /* 0: not said */
 	bool host_network;
 };
 struct inventory_port {
@@ -33,9 +34,9 @@ struct inventory_service { /* service addresses that come from here instead of f
 	VEC(struct inventory_port) ports; /* none: those of the policy */
 };
 struct inventory {
-	struct arena *arena; /* owns all */
-	const char *node;    /* NULL: not said */
-	VEC(struct workload) workloads; /* sorted by namespace, name */
+	struct arena *arena;			/* owns all */
+	const char *node;			/* NULL: not said */
+	VEC(struct workload) workloads;		/* sorted by namespace, name */
 	VEC(struct inventory_service) services; /* sorted by namespace, name */
 };
 

@@ -34,9 +34,11 @@ static void remember_ports(struct inventory_parser *parser, const struct workloa
 			json_int_t number = json_integer_value(json_object_get(port, "containerPort"));
 			if (!text_in(port, "name") || number < 1 || number > 65535)
 				continue;
-			const char *key = port_key(parser, workload->ns, text_in(port, "protocol"), text_in(port, "name"));
+			const char *key =
+				port_key(parser, workload->ns, text_in(port, "protocol"), text_in(port, "name"));
 			struct named_port *named = arena_alloc(parser->inventory->arena, sizeof(*named));
-			*named = (struct named_port){workload->labels, (uint16_t)number, table_get(&parser->named, key)};
+			*named =
+				(struct named_port){workload->labels, (uint16_t)number, table_get(&parser->named, key)};
 			table_put(&parser->named, key, named);
 		}
 	}
@@ -165,7 +167,9 @@ static int service_port(struct inventory_parser *parser, const json_t *spec, con
 	if (protocol && strcmp(protocol, "TCP") != 0 && strcmp(protocol, "UDP") != 0)
 		return 0;
 	if (json_is_string(target)) {
-		struct wanted_port wanted = {parser->inventory->services.len, service->ports.len, {0},
+		struct wanted_port wanted = {parser->inventory->services.len,
+					     service->ports.len,
+					     {0},
 					     port_key(parser, service->ns, protocol, json_string_value(target))};
 		int r = inventory_labels(parser, spec, "selector", &wanted.selector);
 		if (r)
@@ -229,13 +233,15 @@ int inventory_read_k8s(struct inventory_parser *parser, const json_t *root)
 	if (kind && (strcmp(kind, "Pod") == 0 || strcmp(kind, "Service") == 0))
 		return read_item(parser, root, kind);
 	/* The API's own lists leave the kind of their items out. */
-	const char *implied = !kind ? NULL
+	const char *implied = !kind				 ? NULL
 			      : strcmp(kind, "PodList") == 0	 ? "Pod"
 			      : strcmp(kind, "ServiceList") == 0 ? "Service"
 								 : NULL;
 	if (!kind || (!implied && strcmp(kind, "List") != 0))
-		return inventory_fail(parser, -EINVAL, "kind '%.60s': what is read is what `kubectl get pods,services -A -o json` prints",
-				      kind ? kind : "");
+		return inventory_fail(
+			parser, -EINVAL,
+			"kind '%.60s': what is read is what `kubectl get pods,services -A -o json` prints",
+			kind ? kind : "");
 	if (!json_is_array(items))
 		return inventory_fail(parser, -EINVAL, "a List has 'items', a list");
 	inventory_enter(parser, "items");
@@ -266,9 +272,9 @@ void inventory_resolve_k8s(struct inventory_parser *parser)
 {
 	for (size_t i = 0; i < parser->wanted.len; i++) {
 		const struct wanted_port *wanted = &parser->wanted.at[i];
-		struct inventory_port *port =
-			&parser->inventory->services.at[wanted->service].ports.at[wanted->index];
-		for (const struct named_port *at = table_get(&parser->named, wanted->key); at && !port->target; at = at->next)
+		struct inventory_port *port = &parser->inventory->services.at[wanted->service].ports.at[wanted->index];
+		for (const struct named_port *at = table_get(&parser->named, wanted->key); at && !port->target;
+		     at = at->next)
 			if (selects(&wanted->selector, &at->labels))
 				port->target = at->port;
 	}

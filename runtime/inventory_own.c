@@ -17,7 +17,7 @@ static int check_keys(struct inventory_parser *parser, const json_t *object, con
 		return inventory_fail(parser, -EINVAL, "%s is an object", what);
 	while (keys[count])
 		count++;
-	json_object_foreach((json_t *)object, key, value) {
+	json_object_foreach ((json_t *)object, key, value) {
 		size_t i = 0;
 		while (i < count && strcmp(keys[i], key) != 0)
 			i++;
@@ -25,7 +25,8 @@ static int check_keys(struct inventory_parser *parser, const json_t *object, con
 			continue;
 		const char *near = diag_nearest(key, keys, count);
 		inventory_enter(parser, key);
-		return near ? inventory_fail(parser, -EINVAL, "unknown key '%.60s' in %s: did you mean '%s'?", key, what, near)
+		return near ? inventory_fail(parser, -EINVAL, "unknown key '%.60s' in %s: did you mean '%s'?", key,
+					     what, near)
 			    : inventory_fail(parser, -EINVAL, "unknown key '%.60s' in %s", key, what);
 	}
 	return 0;
@@ -110,7 +111,7 @@ static int read_place(struct inventory_parser *parser, const json_t *item, struc
 
 static int read_workload(struct inventory_parser *parser, const json_t *item, void *context)
 {
-	static const char *const keys[] = {"namespace", "name",	  "labels", "account", "addresses", "node",
+	static const char *const keys[] = {"namespace", "name",	  "labels", "account", "addresses",   "node",
 					   "netns",	"cgroup", "uid",    "pid",     "hostNetwork", NULL};
 	struct workload workload = {0};
 	(void)context;

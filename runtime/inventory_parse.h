@@ -35,7 +35,7 @@ struct inventory_parser {
 	struct inventory_step steps[12]; /* where in it */
 	unsigned depth;
 	struct table label_names; /* each is kept once */
-	struct table named; /* "namespace/protocol/name" to struct named_port */
+	struct table named;	  /* "namespace/protocol/name" to struct named_port */
 	VEC(struct wanted_port) wanted;
 };
 

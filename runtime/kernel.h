@@ -51,11 +51,11 @@ uint64_t kernel_stat(struct kernel *kernel, enum mesh_stat stat);
 struct generation {
 	uint32_t number, slot;
 	int classes, vips, sets, backends, hits; /* descriptors of its private maps */
-	struct mesh_class *class_at;             /* mapped, writable */
+	struct mesh_class *class_at;		 /* mapped, writable */
 	uint32_t endpoints, backend_max, set_max, vip_max, hit_max;
-	uint32_t half;     /* which half of `backends` is in use */
+	uint32_t half; /* which half of `backends` is in use */
 	uint32_t programs;
-	uint64_t bytes;    /* memory of its maps, as the kernel counts it (fdinfo memlock) */
+	uint64_t bytes;	       /* memory of its maps, as the kernel counts it (fdinfo memlock) */
 	uint64_t instructions; /* verified, all programs */
 };
 

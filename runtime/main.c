@@ -34,7 +34,8 @@ static int help_verb(const struct verb *verb)
 	       "  --socket PATH         the control socket, instead of the configuration's\n"
 	       "  --format text|json    how to print\n"
 	       "  --help                this text\n",
-	       verb->name, verb->summary, verb->name, verb->arguments[0] ? " " : "", verb->arguments, verb->help, CONFIG_PATH);
+	       verb->name, verb->summary, verb->name, verb->arguments[0] ? " " : "", verb->arguments, verb->help,
+	       CONFIG_PATH);
 	return 0;
 }
 
@@ -102,7 +103,8 @@ static int take_word(const struct verb *verb, struct ask *ask, char **argv, int 
 		return 0;
 	}
 	if (argv[*i][0] == '-')
-		return cannot("unknown flag '%s' (or it lacks its value); `meshd %s --help` lists them", argv[*i], verb->name);
+		return cannot("unknown flag '%s' (or it lacks its value); `meshd %s --help` lists them", argv[*i],
+			      verb->name);
 	if (ask->argument || !verb->arguments[0])
 		return cannot("what is '%s' for? usage: meshd %s %s", argv[*i], verb->name, verb->arguments);
 	ask->argument = argv[*i];

@@ -16,9 +16,9 @@
 /* A generation that is loaded. Its bundle lies in the state folder and is read when inventory changes. */
 struct resident {
 	struct generation *generation; /* NULL: the slot is free */
-	struct names *names;           /* NULL: its bundle is lost; it enforces, but inventory cannot reach it */
+	struct names *names;	       /* NULL: its bundle is lost; it enforces, but inventory cannot reach it */
 	long long version, applied_s;  /* CLOCK_REALTIME */
-	uint64_t order;                /* of being applied: the highest was the last */
+	uint64_t order;		       /* of being applied: the highest was the last */
 	char digest[80];
 	uint32_t rules;
 	json_t *conflicts; /* of the last view: array of objects */
@@ -65,9 +65,9 @@ struct node {
 	size_t place_problems;
 	char place_problem[512]; /* the first of them */
 	struct flow_log flows;
-	uint64_t watched;     /* the bundle of config->watch that was tried last */
-	char *watch_problem;  /* why it is not in force; NULL: it is */
-	bool find_again; /* a namespace came that may be a workload's */
+	uint64_t watched;    /* the bundle of config->watch that was tried last */
+	char *watch_problem; /* why it is not in force; NULL: it is */
+	bool find_again;     /* a namespace came that may be a workload's */
 	uint32_t ticks;
 	uint64_t resets;
 	bool adopted;

@@ -12,7 +12,8 @@ static int keep_complaint(enum libbpf_print_level level, const char *format, va_
 {
 	/* What comes last says least: "failed to load object". */
 	if (level == LIBBPF_WARN && !strstr(format, "BEGIN PROG LOAD LOG") && !strstr(format, "failed to load object"))
-		vsnprintf(complaint, sizeof(complaint), strncmp(format, "libbpf: ", 8) ? format : format + 8, arguments);
+		vsnprintf(complaint, sizeof(complaint), strncmp(format, "libbpf: ", 8) ? format : format + 8,
+			  arguments);
 	return 0;
 }
 

@@ -19,9 +19,11 @@ static void keep_conflicts(struct resident *resident, const struct view *view)
 	resident->conflicts = json_array();
 	for (size_t i = 0; i < view->conflicts.len; i++) {
 		char name[512];
-		snprintf(name, sizeof(name), "%s/%s", view->conflicts.at[i].workload->ns, view->conflicts.at[i].workload->name);
-		json_array_append_new(resident->conflicts, json_pack("{s:s, s:[s, s]}", "workload", name, "services",
-								     view->conflicts.at[i].first, view->conflicts.at[i].second));
+		snprintf(name, sizeof(name), "%s/%s", view->conflicts.at[i].workload->ns,
+			 view->conflicts.at[i].workload->name);
+		json_array_append_new(resident->conflicts,
+				      json_pack("{s:s, s:[s, s]}", "workload", name, "services",
+						view->conflicts.at[i].first, view->conflicts.at[i].second));
 	}
 }
 
@@ -105,7 +107,8 @@ static int take(struct node *node, struct why *why)
 {
 	int64_t next_ms = 0;
 	char path[1040];
-	int r = registry_update(&node->registry, node->config, node->inventory, name_of_node(node), loop_now_ms(), &next_ms, why);
+	int r = registry_update(&node->registry, node->config, node->inventory, name_of_node(node), loop_now_ms(),
+				&next_ms, why);
 	if (r)
 		return r;
 	loop_timer(node->loop, next_ms, on_quarantine_end, node);

@@ -133,13 +133,17 @@ static struct place *attach_place(struct node *node, const struct endpoint *endp
 	}
 	struct place *taken = place_of_cookie(node, cookie);
 	if (taken) {
-		complain(node, "workloads %s and %s are in one network namespace: which of them opens a connection cannot be told",
+		complain(node,
+			 "workloads %s and %s are in one network namespace: which of them opens a connection cannot be "
+			 "told",
 			 taken->workload, endpoint->owner);
 		return NULL;
 	}
 	int others = kernel_netns_neighbours(node->kernel, fd);
 	if (others > 0)
-		complain(node, "workload %s: %d other sk_lookup programs in its namespace; one that assigns a socket goes before ours",
+		complain(node,
+			 "workload %s: %d other sk_lookup programs in its namespace; one that assigns a socket goes "
+			 "before ours",
 			 endpoint->owner, others);
 	return place_add(node, cookie, endpoint->owner);
 }
@@ -151,7 +155,8 @@ static struct place *find_place(struct node *node, const struct endpoint *endpoi
 		return known;
 	int fd = open_namespace(node->config, endpoint->workload);
 	if (fd < 0) {
-		complain(node, "workload %s: its network namespace cannot be found: %s", endpoint->owner, strerror(-fd));
+		complain(node, "workload %s: its network namespace cannot be found: %s", endpoint->owner,
+			 strerror(-fd));
 		return NULL;
 	}
 	struct place *place = attach_place(node, endpoint, fd);
@@ -163,7 +168,8 @@ static struct place *find_place(struct node *node, const struct endpoint *endpoi
 static void tell_host(struct node *node)
 {
 	uint64_t cookie = 0;
-	int fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC), r = fd < 0 ? -errno : kernel_netns_cookie(fd, &cookie);
+	int fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC),
+	    r = fd < 0 ? -errno : kernel_netns_cookie(fd, &cookie);
 	struct place *host = r ? NULL : place_add(node, cookie, "node");
 	if (host)
 		host->flags = MESH_NETNS_NODE;

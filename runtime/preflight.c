@@ -26,7 +26,7 @@ struct trial {
 	struct config config; /* what the trials look at: cgroup, bpffs, pins */
 	char cgroup[256];     /* found */
 	struct object object; /* the runtime's, loaded */
-	struct why why;       /* the detail */
+	struct why why;	      /* the detail */
 };
 
 /* Each returns whether it works, with the detail in trial->why. */
@@ -91,8 +91,7 @@ static bool try_capabilities(struct trial *trial)
 
 /* ---- Programs and maps -------------------------------------------------------------------------------- */
 
-static const struct bpf_insn pass[] = {{.code = BPF_ALU64 | BPF_MOV | BPF_K, .imm = 1},
-				       {.code = BPF_JMP | BPF_EXIT}};
+static const struct bpf_insn pass[] = {{.code = BPF_ALU64 | BPF_MOV | BPF_K, .imm = 1}, {.code = BPF_JMP | BPF_EXIT}};
 
 static int load_pass(enum bpf_prog_type type, enum bpf_attach_type attach, __u32 flags)
 {

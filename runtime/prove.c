@@ -13,12 +13,12 @@
 #include <unistd.h>
 
 enum {
-	POOL = 64,            /* requests that each address vector chooses from */
-	PROBES = 8,           /* and how many of them are asked */
-	PROOF_CALLER = 1,     /* endpoints of the packet vectors (abi.h) */
+	POOL = 64,	  /* requests that each address vector chooses from */
+	PROBES = 8,	  /* and how many of them are asked */
+	PROOF_CALLER = 1, /* endpoints of the packet vectors (abi.h) */
 	PROOF_RECEIVER = 2,
-	PROOF_CLASSES = 16,   /* endpoint PROOF_CLASSES + c is of class c */
-	PROOF_CHUNK = 8192,   /* decisions of one run */
+	PROOF_CLASSES = 16,					/* endpoint PROOF_CLASSES + c is of class c */
+	PROOF_CHUNK = 8192,					/* decisions of one run */
 	ANSWER_STRIDE = (sizeof(struct mesh_answer) + 7) & ~7u, /* as an array map lays its elements */
 };
 
@@ -32,8 +32,8 @@ struct proof {
 	const struct mesh_packet_vector *packets;
 	const struct mesh_vectors *counts;
 	uint32_t *world, world_count; /* decisions whose source is `world` */
-	struct mesh_vector *vectors; /* mapped */
-	char *answers;               /* mapped */
+	struct mesh_vector *vectors;  /* mapped */
+	char *answers;		      /* mapped */
 	uint32_t capacity;
 	int prove, lookup, ingress, egress;
 	struct ring_buffer *records;
@@ -109,7 +109,7 @@ static int choose_programs(struct proof *proof)
 	static const char *const run[] = {"prove", "lookup", "ingress", "egress"};
 	struct bpf_program *program;
 	int r = 0;
-	bpf_object__for_each_program(program, proof->object.bpf) {
+	bpf_object__for_each_program (program, proof->object.bpf) {
 		bool wanted = false;
 		for (size_t i = 0; i < sizeof(run) / sizeof(*run); i++)
 			wanted = wanted || strcmp(bpf_program__name(program), run[i]) == 0;
@@ -178,7 +178,7 @@ static int fill_maps(struct proof *proof)
 		r = put_endpoint(proof, PROOF_CALLER, MESH_CLASS_OTHER);
 	if (!r)
 		r = put_endpoint(proof, PROOF_RECEIVER, MESH_CLASS_OTHER);
-	for (uint32_t class = 0; !r && class < proof->classes; class++)
+	for (uint32_t class = 0; !r && class < proof->classes; class ++)
 		r = put_endpoint(proof, PROOF_CLASSES + class, class);
 	return r;
 }
@@ -443,9 +443,8 @@ static int prove_packets(struct proof *proof)
 		if (pass < 0)
 			return why_set(proof->why, pass, "ingress does not run on this kernel: %s", strerror(-pass));
 		if (pass != vector->pass)
-			return why_set(proof->why, -EILSEQ,
-				       "packet vector %u (IPv%u, %u bytes): expected %s, got %s", i,
-				       vector->packet[0] >> 4, vector->bytes, vector->pass ? "pass" : "drop",
+			return why_set(proof->why, -EILSEQ, "packet vector %u (IPv%u, %u bytes): expected %s, got %s",
+				       i, vector->packet[0] >> 4, vector->bytes, vector->pass ? "pass" : "drop",
 				       pass ? "pass" : "drop");
 	}
 	return 0;
@@ -457,8 +456,8 @@ static int proof_read(struct proof *proof, const struct mesh_vectors *vectors, s
 {
 	if (len < sizeof(*vectors) || vectors->magic != MESH_VECTORS_MAGIC ||
 	    len != sizeof(*vectors) + (uint64_t)vectors->decisions * sizeof(*proof->decisions) +
-			   (uint64_t)vectors->addresses * sizeof(*proof->addresses) +
-			   (uint64_t)vectors->packets * sizeof(*proof->packets))
+			    (uint64_t)vectors->addresses * sizeof(*proof->addresses) +
+			    (uint64_t)vectors->packets * sizeof(*proof->packets))
 		return why_set(proof->why, -EINVAL, "the proof's vectors are damaged");
 	proof->counts = vectors;
 	proof->decisions = (const void *)(vectors + 1);

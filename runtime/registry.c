@@ -32,9 +32,7 @@ enum fate { FATE_KEEP, FATE_TAKE, FATE_QUARANTINE, FATE_FREE };
 
 static bool is_enrolled(const struct config *config, const struct workload *workload)
 {
-	const char *value = config->enrol_label
-				    ? labels_get(&workload->labels, config->enrol_label)
-				    : NULL;
+	const char *value = config->enrol_label ? labels_get(&workload->labels, config->enrol_label) : NULL;
 	/* A host-network process is the node: judging its address would judge the node's sshd. */
 	if (workload->host_network)
 		return false;
@@ -92,8 +90,8 @@ static int plan_collect(struct plan *plan, const struct config *config, const st
 		uint32_t flags = (is_enrolled(config, workload) ? MESH_PEER_ENROLLED : 0) |
 				 (is_local(workload, node) ? MESH_PEER_LOCAL : 0);
 		for (size_t k = 0; k < workload->addresses.len; k++)
-			plan->wanted[plan->count++] = (struct wanted){.address = workload->addresses.at[k].bytes,
-								      .workload = workload, .flags = flags};
+			plan->wanted[plan->count++] = (struct wanted){
+				.address = workload->addresses.at[k].bytes, .workload = workload, .flags = flags};
 	}
 	qsort(plan->wanted, plan->count, sizeof(*plan->wanted), wanted_compare);
 	for (size_t i = 0; i < plan->count; i++)
@@ -193,7 +191,8 @@ static int plan_prepare(struct plan *plan, struct registry *registry, const stru
 	uint32_t len = registry->len ? registry->len : 1;
 	size_t appended = plan->fresh > plan->free_count ? plan->fresh - plan->free_count : 0;
 	if (len + appended > config->endpoints)
-		return why_set(why, -ENOSPC, "%zu addresses need more than the %u endpoints of this node: raise 'sizes: endpoints'",
+		return why_set(why, -ENOSPC,
+			       "%zu addresses need more than the %u endpoints of this node: raise 'sizes: endpoints'",
 			       plan->count, config->endpoints);
 	if (registry_reserve(registry, (uint32_t)(len + appended)))
 		return why_set(why, -ENOMEM, "out of memory");
@@ -323,8 +322,8 @@ int registry_save(const struct registry *registry, const char *path, struct why 
 		if (!endpoint->owner)
 			continue;
 		address_print(endpoint->address, address);
-		json_array_append_new(endpoints, json_pack("[i, s, s, i]", (int)i, address, endpoint->owner,
-							   (int)endpoint->flags));
+		json_array_append_new(
+			endpoints, json_pack("[i, s, s, i]", (int)i, address, endpoint->owner, (int)endpoint->flags));
 	}
 	json_t *root = json_pack("{s:i, s:i, s:o}", "format", REGISTRY_FORMAT, "count", (int)json_array_size(endpoints),
 				 "endpoints", endpoints);
@@ -407,7 +406,9 @@ int registry_load(struct registry *registry, const char *path, struct why *why)
 	free(text);
 	if (!is_fine) {
 		registry_release(&loaded);
-		return why_set(why, -EINVAL, "%s: damaged: the endpoints are numbered anew, remove it to do without this notice", path);
+		return why_set(why, -EINVAL,
+			       "%s: damaged: the endpoints are numbered anew, remove it to do without this notice",
+			       path);
 	}
 	registry_release(registry);
 	*registry = loaded;

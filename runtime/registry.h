@@ -8,10 +8,10 @@
 
 struct endpoint {
 	uint8_t address[16];
-	uint32_t flags;  /* MESH_PEER_..., as the kernel gets it */
-	const char *owner; /* "namespace/name"; malloc'd; NULL: a free number */
+	uint32_t flags;			 /* MESH_PEER_..., as the kernel gets it */
+	const char *owner;		 /* "namespace/name"; malloc'd; NULL: a free number */
 	const struct workload *workload; /* NULL while quarantined; points into the inventory in force */
-	int64_t until_ms; /* quarantined until, CLOCK_MONOTONIC */
+	int64_t until_ms;		 /* quarantined until, CLOCK_MONOTONIC */
 };
 struct registry {
 	struct endpoint *at; /* by number; 0 is never used */

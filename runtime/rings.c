@@ -39,8 +39,7 @@ int kernel_rings_fd(struct kernel *kernel)
 	return ring_buffer__epoll_fd(kernel->ring.rings);
 }
 
-int kernel_rings_consume(struct kernel *kernel,
-			 void (*record)(void *context, const struct mesh_record *record),
+int kernel_rings_consume(struct kernel *kernel, void (*record)(void *context, const struct mesh_record *record),
 			 void (*order)(void *context, const struct mesh_order *order), void *context)
 {
 	struct ring_state *ring = &kernel->ring;

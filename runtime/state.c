@@ -76,8 +76,8 @@ int state_save(const struct node *node, struct why *why)
 	}
 	json_t *all = json_pack("{s:i, s:I, s:s, s:I, s:i, s:o}", "next_generation", (int)node->next_generation,
 				"next_order", (json_int_t)node->next_order, "mesh", node->config->mesh, "last_version",
-				(json_int_t)node->last_version, "active", (int)kernel_control(node->kernel)->active, "slots",
-				slots);
+				(json_int_t)node->last_version, "active", (int)kernel_control(node->kernel)->active,
+				"slots", slots);
 	char *text = all ? json_dumps(all, JSON_INDENT(1)) : NULL;
 	int r = text ? write_file(state_path(node->config, "state.json", 0).text, text, strlen(text), why)
 		     : why_set(why, -ENOMEM, "out of memory");
@@ -122,7 +122,8 @@ int state_load(struct node *node, uint32_t *ret_active_slot, struct why *why)
 	struct path path = state_path(node->config, "state.json", 0);
 	json_t *all = json_load_file(path.text, JSON_REJECT_DUPLICATES, &error);
 	if (!all)
-		return access(path.text, F_OK) ? -ENOENT : why_set(why, -EINVAL, "%s:%d: %s", path.text, error.line, error.text);
+		return access(path.text, F_OK) ? -ENOENT
+					       : why_set(why, -EINVAL, "%s:%d: %s", path.text, error.line, error.text);
 	size_t i;
 	json_t *slot;
 	const char *mesh = json_string_value(json_object_get(all, "mesh"));
@@ -131,7 +132,7 @@ int state_load(struct node *node, uint32_t *ret_active_slot, struct why *why)
 	node->next_order = json_integer_value(json_object_get(all, "next_order"));
 	if (mesh && strcmp(mesh, node->config->mesh) == 0)
 		node->last_version = json_integer_value(json_object_get(all, "last_version"));
-	json_array_foreach(json_object_get(all, "slots"), i, slot) {
+	json_array_foreach (json_object_get(all, "slots"), i, slot) {
 		json_int_t number = json_integer_value(json_object_get(slot, "slot"));
 		if (number < 0 || number >= MESH_GENERATIONS)
 			continue;

@@ -56,10 +56,10 @@ static json_t *hits_json(const struct resident *resident)
 		}
 		if (!sum.caller && !sum.receiver && !sum.again)
 			continue;
-		json_array_append_new(all, json_pack("{s:s?, s:s?, s:I, s:I, s:I}", "rule", names_rule(resident->names, i),
-						     "where", names_where(resident->names, i), "caller",
-						     (json_int_t)sum.caller, "receiver", (json_int_t)sum.receiver, "again",
-						     (json_int_t)sum.again));
+		json_array_append_new(
+			all, json_pack("{s:s?, s:s?, s:I, s:I, s:I}", "rule", names_rule(resident->names, i), "where",
+				       names_where(resident->names, i), "caller", (json_int_t)sum.caller, "receiver",
+				       (json_int_t)sum.receiver, "again", (json_int_t)sum.again));
 	}
 	free(counts);
 	return all;
@@ -71,12 +71,13 @@ static json_t *generations_json(struct node *node)
 	for (int i = 0; i < MESH_GENERATIONS; i++) {
 		const struct resident *resident = &node->residents[i];
 		if (resident->generation)
-			json_array_append_new(
-				all, json_pack("{s:i, s:i, s:I, s:s, s:I, s:b, s:I, s:I}", "generation",
-					       (int)resident->generation->number, "slot", i, "version", (json_int_t)resident->version,
-					       "digest", resident->digest, "applied", (json_int_t)resident->applied_s, "active",
-					       resident == node_active(node), "bytes", (json_int_t)resident->generation->bytes,
-					       "instructions", (json_int_t)resident->generation->instructions));
+			json_array_append_new(all, json_pack("{s:i, s:i, s:I, s:s, s:I, s:b, s:I, s:I}", "generation",
+							     (int)resident->generation->number, "slot", i, "version",
+							     (json_int_t)resident->version, "digest", resident->digest,
+							     "applied", (json_int_t)resident->applied_s, "active",
+							     resident == node_active(node), "bytes",
+							     (json_int_t)resident->generation->bytes, "instructions",
+							     (json_int_t)resident->generation->instructions));
 	}
 	return all;
 }
@@ -93,11 +94,13 @@ static json_t *problems_json(struct node *node)
 	const struct resident *active = node_active(node);
 	const char *state = state_of(node);
 	if (strcmp(state, "off") == 0)
-		add_problem(problems, "%s: `meshd on` takes enforcement up again", "break glass is on, NOTHING is enforced");
+		add_problem(problems, "%s: `meshd on` takes enforcement up again",
+			    "break glass is on, NOTHING is enforced");
 	if (strcmp(state, "no policy") == 0)
 		add_problem(problems, "%s", "no policy was applied: everything passes");
 	if (node->inventory_problem)
-		add_problem(problems, "the inventory was refused, the last good one is in force: %s", node->inventory_problem);
+		add_problem(problems, "the inventory was refused, the last good one is in force: %s",
+			    node->inventory_problem);
 	if (!node->inventory)
 		add_problem(problems, "%s", "no inventory was read yet: nobody is enrolled");
 	if (node->watch_problem)
@@ -105,14 +108,16 @@ static json_t *problems_json(struct node *node)
 	if (node->place_problems)
 		add_problem(problems, "%s", node->place_problem);
 	if (active && !active->names)
-		add_problem(problems, "%s", "the bundle in force is lost: inventory changes cannot reach it; apply one");
+		add_problem(problems, "%s",
+			    "the bundle in force is lost: inventory changes cannot reach it; apply one");
 	if (active && json_array_size(active->conflicts))
 		add_problem(problems, "workload %s matches two services: it is denied",
 			    json_string_value(json_object_get(json_array_get(active->conflicts, 0), "workload")));
 	if (kernel_stat(node->kernel, MESH_STAT_NO_PROGRAM))
 		add_problem(problems, "%s", "a hook found no program of the active generation and denied");
 	if (kernel_stat(node->kernel, MESH_STAT_MAP_FULL))
-		add_problem(problems, "%s", "a map was full: connections were denied; raise `sizes` in the configuration");
+		add_problem(problems, "%s",
+			    "a map was full: connections were denied; raise `sizes` in the configuration");
 	return problems;
 }
 
@@ -127,9 +132,9 @@ static json_t *people_json(struct node *node)
 	}
 	return json_pack("{s:s, s:s?, s:I, s:I, s:I, s:I, s:I, s:I}", "path", node->config->inventory, "problem",
 			 node->inventory_problem, "read", (json_int_t)node->inventory_s, "workloads",
-			 (json_int_t)(node->inventory ? node->inventory->workloads.len : 0), "endpoints", (json_int_t)endpoints,
-			 "enrolled", (json_int_t)enrolled, "quarantined", (json_int_t)quarantined, "namespaces",
-			 (json_int_t)node->place_count);
+			 (json_int_t)(node->inventory ? node->inventory->workloads.len : 0), "endpoints",
+			 (json_int_t)endpoints, "enrolled", (json_int_t)enrolled, "quarantined",
+			 (json_int_t)quarantined, "namespaces", (json_int_t)node->place_count);
 }
 
 static bool is_development(const struct config *config)
@@ -147,12 +152,13 @@ json_t *node_status(struct node *node)
 	const struct resident *active = node_active(node);
 	volatile struct mesh_control *control = kernel_control(node->kernel);
 	json_t *problems = problems_json(node);
-	json_t *status = json_pack("{s:s, s:s, s:b, s:b, s:i, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I}", "state", state_of(node),
-				   "mesh", node->config->mesh, "adopted", node->adopted, "development_key",
-				   is_development(node->config), "epoch", (int)control->epoch, "inventory", people_json(node),
-				   "neighbours", (json_t *)kernel_neighbours(node->kernel), "generations", generations_json(node), "stats",
-				   stats_json(node), "problems", problems, "resets", (json_int_t)node->resets, "flows",
-				   (json_int_t)node->flows.next, "flow_lines_dropped", (json_int_t)control_dropped(node->control));
+	json_t *status = json_pack(
+		"{s:s, s:s, s:b, s:b, s:i, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I}", "state", state_of(node), "mesh",
+		node->config->mesh, "adopted", node->adopted, "development_key", is_development(node->config), "epoch",
+		(int)control->epoch, "inventory", people_json(node), "neighbours",
+		(json_t *)kernel_neighbours(node->kernel), "generations", generations_json(node), "stats",
+		stats_json(node), "problems", problems, "resets", (json_int_t)node->resets, "flows",
+		(json_int_t)node->flows.next, "flow_lines_dropped", (json_int_t)control_dropped(node->control));
 	json_object_set_new(status, "ok", json_boolean(json_array_size(problems) == 0));
 	if (!active)
 		return status;

@@ -11,8 +11,8 @@
 enum { TIMEOUT_S = 60 };
 
 /* The answer to BODY (taken), or NULL with the message printed and *RET_CODE set. */
-static json_t *ask_daemon(const struct ask *ask, json_t *body, int fd, int (*each)(void *, const json_t *), void *context,
-			  int *ret_code)
+static json_t *ask_daemon(const struct ask *ask, json_t *body, int fd, int (*each)(void *, const json_t *),
+			  void *context, int *ret_code)
 {
 	struct config config = {0};
 	struct why why = {0};
@@ -71,10 +71,11 @@ int verb_apply(struct ask *ask)
 	if (ask->json)
 		print_json(answer);
 	else
-		printf("generation %lld: %s, version %lld, %lld rules\nloaded %.1f ms, proved by %lld vectors %.1f ms, in all %.1f ms\n",
-		       number(answer, "generation"), text(answer, "digest"), number(answer, "version"), number(answer, "rules"),
-		       number(answer, "load_us") / 1e3, number(answer, "vectors"), number(answer, "prove_us") / 1e3,
-		       number(answer, "total_us") / 1e3);
+		printf("generation %lld: %s, version %lld, %lld rules\nloaded %.1f ms, proved by %lld vectors %.1f ms, "
+		       "in all %.1f ms\n",
+		       number(answer, "generation"), text(answer, "digest"), number(answer, "version"),
+		       number(answer, "rules"), number(answer, "load_us") / 1e3, number(answer, "vectors"),
+		       number(answer, "prove_us") / 1e3, number(answer, "total_us") / 1e3);
 	json_decref(answer);
 	return 0;
 }
@@ -86,8 +87,8 @@ int verb_rollback(struct ask *ask)
 	long generation = ask->argument ? strtol(ask->argument, &end, 10) : 0;
 	if (ask->argument && (*end || generation < 1))
 		return cannot("a generation is a number from 1; `meshd status` lists those that are loaded");
-	json_t *answer =
-		ask_daemon(ask, json_pack("{s:s, s:i}", "verb", "rollback", "generation", (int)generation), -1, NULL, NULL, &code);
+	json_t *answer = ask_daemon(ask, json_pack("{s:s, s:i}", "verb", "rollback", "generation", (int)generation), -1,
+				    NULL, NULL, &code);
 	if (!answer)
 		return code;
 	if (ask->json)
@@ -104,9 +105,9 @@ static void print_hits(const json_t *hits)
 	json_t *hit;
 	if (json_array_size(hits))
 		printf("%-24s %10s %10s %10s  %s\n", "rule", "opened", "arrived", "again", "where");
-	json_array_foreach((json_t *)hits, i, hit)
-		printf("%-24s %10lld %10lld %10lld  %s\n", text(hit, "rule"), number(hit, "caller"), number(hit, "receiver"),
-		       number(hit, "again"), text(hit, "where"));
+	json_array_foreach ((json_t *)hits, i, hit)
+		printf("%-24s %10lld %10lld %10lld  %s\n", text(hit, "rule"), number(hit, "caller"),
+		       number(hit, "receiver"), number(hit, "again"), text(hit, "where"));
 }
 
 static void print_status(const json_t *status)
@@ -122,21 +123,24 @@ static void print_status(const json_t *status)
 	printf("mesh %s: %s\n", text(status, "mesh"), text(status, "state"));
 	if (json_object_get(status, "generation"))
 		printf("generation %lld, version %lld, %s, %lld rules, for %lld s\n", number(status, "generation"),
-		       number(status, "version"), text(status, "digest"), number(status, "rules"), number(status, "age_s"));
-	printf("inventory %s: %lld workloads, %lld addresses (%lld enrolled, %lld in quarantine), %lld namespaces here\n",
-	       text(people, "path"), number(people, "workloads"), number(people, "endpoints"), number(people, "enrolled"),
-	       number(people, "quarantined"), number(people, "namespaces"));
-	json_array_foreach(json_object_get(status, "generations"), i, item)
-		printf("  slot %lld: generation %lld, version %lld%s\n", number(item, "slot"), number(item, "generation"),
-		       number(item, "version"), json_is_true(json_object_get(item, "active")) ? ", in force" : "");
+		       number(status, "version"), text(status, "digest"), number(status, "rules"),
+		       number(status, "age_s"));
+	printf("inventory %s: %lld workloads, %lld addresses (%lld enrolled, %lld in quarantine), %lld namespaces "
+	       "here\n",
+	       text(people, "path"), number(people, "workloads"), number(people, "endpoints"),
+	       number(people, "enrolled"), number(people, "quarantined"), number(people, "namespaces"));
+	json_array_foreach (json_object_get(status, "generations"), i, item)
+		printf("  slot %lld: generation %lld, version %lld%s\n", number(item, "slot"),
+		       number(item, "generation"), number(item, "version"),
+		       json_is_true(json_object_get(item, "active")) ? ", in force" : "");
 	print_hits(json_object_get(status, "hits"));
-	json_object_foreach(json_object_get(status, "stats"), name, item)
+	json_object_foreach (json_object_get(status, "stats"), name, item)
 		if (json_integer_value(item))
 			printf("  %-20s %lld\n", name, (long long)json_integer_value(item));
-	json_array_foreach(json_object_get(status, "neighbours"), i, item)
-		printf("  beside us at %s: program %lld (%s), %s\n", text(item, "hook"), number(item, "id"), text(item, "name"),
-		       text(item, "order"));
-	json_array_foreach(json_object_get(status, "problems"), i, item)
+	json_array_foreach (json_object_get(status, "neighbours"), i, item)
+		printf("  beside us at %s: program %lld (%s), %s\n", text(item, "hook"), number(item, "id"),
+		       text(item, "name"), text(item, "order"));
+	json_array_foreach (json_object_get(status, "problems"), i, item)
 		printf("PROBLEM %s\n", json_string_value(item));
 }
 
@@ -172,9 +176,10 @@ static int print_flow(const struct ask *ask, const json_t *flow)
 		const char *where = json_string_value(json_object_get(flow, "where")), *subset = text(flow, "subset");
 		printf("%s %-5s %s -> %s %s by %s%s%s%s%s%s%s\n", text(flow, "time"), text(flow, "verdict"),
 		       end_text(json_object_get(flow, "from"), from, sizeof(from)),
-		       end_text(json_object_get(flow, "to"), to, sizeof(to)), text(flow, "protocol"), text(flow, "rule"),
-		       where ? " (" : "", where ? where : "", where ? ")" : "", subset[0] != '-' ? " subset " : "",
-		       subset[0] != '-' ? subset : "", json_is_true(json_object_get(flow, "again")) ? " again" : "");
+		       end_text(json_object_get(flow, "to"), to, sizeof(to)), text(flow, "protocol"),
+		       text(flow, "rule"), where ? " (" : "", where ? where : "", where ? ")" : "",
+		       subset[0] != '-' ? " subset " : "", subset[0] != '-' ? subset : "",
+		       json_is_true(json_object_get(flow, "again")) ? " again" : "");
 	}
 	fflush(stdout);
 	return ferror(stdout);
@@ -187,7 +192,7 @@ static int print_flows(void *context, const json_t *line)
 	json_t *flow;
 	if (!json_object_get(line, "flows"))
 		return print_flow(context, line);
-	json_array_foreach(json_object_get(line, "flows"), i, flow)
+	json_array_foreach (json_object_get(line, "flows"), i, flow)
 		print_flow(context, flow);
 	return 0;
 }

@@ -54,16 +54,17 @@ int verb_preflight(struct ask *ask)
 		putchar('\n');
 	} else {
 		printf("Linux %s\n", json_string_value(json_object_get(result, "kernel")));
-		json_array_foreach(json_object_get(result, "checks"), i, check) {
+		json_array_foreach (json_object_get(result, "checks"), i, check) {
 			bool works = json_is_true(json_object_get(check, "works"));
 			const char *costs = json_string_value(json_object_get(check, "costs"));
 			const char *detail = json_string_value(json_object_get(check, "detail"));
-			printf("%-8s %-24s %s\n", works ? "ok" : "MISSING", json_string_value(json_object_get(check, "name")),
-			       detail ? detail : "");
+			printf("%-8s %-24s %s\n", works ? "ok" : "MISSING",
+			       json_string_value(json_object_get(check, "name")), detail ? detail : "");
 			if (!works && costs)
 				printf("         %-24s costs: %s\n", "", costs);
 		}
-		puts(json_is_true(json_object_get(result, "ok")) ? "this node can enforce" : "this node cannot enforce");
+		puts(json_is_true(json_object_get(result, "ok")) ? "this node can enforce"
+								 : "this node cannot enforce");
 	}
 	int code = json_is_true(json_object_get(result, "ok")) ? 0 : 1;
 	json_decref(result);
@@ -79,9 +80,11 @@ int verb_uninstall(struct ask *ask)
 	int code = read_config(ask, &config);
 	if (code)
 		return code;
-	json_t *body = json_pack("{s:s}", "verb", "status"), *answer = control_ask(config.socket, body, -1, 5, NULL, NULL, &why);
+	json_t *body = json_pack("{s:s}", "verb", "status"),
+	       *answer = control_ask(config.socket, body, -1, 5, NULL, NULL, &why);
 	if (answer)
-		code = cannot("meshd runs (%s): stop it first, `uninstall` leaves nothing for it to stand on", config.socket);
+		code = cannot("meshd runs (%s): stop it first, `uninstall` leaves nothing for it to stand on",
+			      config.socket);
 	else if (kernel_uninstall(&config, &why))
 		code = cannot("%s", why.text);
 	else

@@ -26,7 +26,7 @@ struct maker {
 	const struct registry *registry;
 	const struct config *config;
 	struct why *why;
-	struct standing *standings; /* by workload */
+	struct standing *standings;	  /* by workload */
 	struct manifest_service **hosted; /* by endpoint: the service of a host-network workload there */
 	struct holder *holders;		  /* by address */
 	size_t holder_count;
@@ -105,8 +105,7 @@ static void make_holders(struct maker *maker)
 static uint32_t holder_of(const struct maker *maker, const struct workload *workload, const uint8_t *address)
 {
 	struct holder key = {address, 0};
-	const struct holder *holder =
-		bsearch(&key, maker->holders, maker->holder_count, sizeof(key), holder_compare);
+	const struct holder *holder = bsearch(&key, maker->holders, maker->holder_count, sizeof(key), holder_compare);
 	const struct workload *owner = holder ? maker->registry->at[holder->number].workload : NULL;
 	if (!owner || (owner != workload && !(owner->host_network && workload->host_network)))
 		return 0;
@@ -167,7 +166,9 @@ static int add_backend(struct maker *maker, const uint8_t *address)
 	struct view *view = maker->view;
 	struct mesh_backend backend;
 	if (view->backends.len >= maker->config->backends / 2)
-		return why_set(maker->why, -E2BIG, "the services have more than %u backends: raise 'sizes: backends' (two halves are used in turn)",
+		return why_set(maker->why, -E2BIG,
+			       "the services have more than %u backends: raise 'sizes: backends' (two halves are used "
+			       "in turn)",
 			       maker->config->backends / 2);
 	memcpy(backend.address, address, 16);
 	vec_push(view->arena, &view->backends, backend);
@@ -223,7 +224,8 @@ static int add_vip(struct maker *maker, const uint8_t *address, uint16_t port, u
 	struct view_vip vip = {.key = {.port = port, .protocol = protocol}, .value = {class, target}};
 	/* Doubles are taken out later: twice the bound is room enough for them. */
 	if (view->vips.len >= 2 * (size_t)maker->config->services)
-		return why_set(maker->why, -E2BIG, "the services have more than %u ports of addresses: raise 'sizes: services'",
+		return why_set(maker->why, -E2BIG,
+			       "the services have more than %u ports of addresses: raise 'sizes: services'",
 			       maker->config->services);
 	memcpy(vip.key.address, address, 16);
 	vec_push(view->arena, &view->vips, vip);
@@ -303,10 +305,11 @@ static int fail_vip(const struct maker *maker, const struct view_vip *a, const s
 	char text[INET6_ADDRSTRLEN];
 	const uint8_t *bytes = a->key.address;
 	inet_ntop(is_v4(bytes) ? AF_INET : AF_INET6, is_v4(bytes) ? bytes + 12 : bytes, text, sizeof(text));
-	return why_set(maker->why, -EINVAL,
-		       "%s port %u/%s is %.100s (port %u) and %.100s (port %u) at once: policy and inventory must agree", text,
-		       a->key.port, a->key.protocol == IPPROTO_UDP ? "udp" : "tcp", class_name(maker, a->value.dst),
-		       a->value.target, class_name(maker, b->value.dst), b->value.target);
+	return why_set(
+		maker->why, -EINVAL,
+		"%s port %u/%s is %.100s (port %u) and %.100s (port %u) at once: policy and inventory must agree", text,
+		a->key.port, a->key.protocol == IPPROTO_UDP ? "udp" : "tcp", class_name(maker, a->value.dst),
+		a->value.target, class_name(maker, b->value.dst), b->value.target);
 }
 
 /* The entry of a whole address is the same whoever of those that share it has written it. */
@@ -330,7 +333,8 @@ static int make_vips(struct maker *maker)
 	}
 	view->vips.len = kept;
 	if (kept > maker->config->services)
-		return why_set(maker->why, -E2BIG, "the services have %zu ports of addresses, the most is %u: raise 'sizes: services'",
+		return why_set(maker->why, -E2BIG,
+			       "the services have %zu ports of addresses, the most is %u: raise 'sizes: services'",
 			       kept, maker->config->services);
 	return 0;
 }
@@ -371,7 +375,8 @@ int view_make(const json_t *manifest, const struct inventory *inventory, const s
 	struct view view = {.arena = arena_create()};
 	if (!view.arena)
 		return why_set(why, -ENOMEM, "out of memory");
-	struct maker maker = {.view = &view, .inventory = inventory, .registry = registry, .config = config, .why = why};
+	struct maker maker = {
+		.view = &view, .inventory = inventory, .registry = registry, .config = config, .why = why};
 	int r = maker_run(&maker, manifest);
 	if (r)
 		view_release(&view);

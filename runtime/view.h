@@ -17,9 +17,9 @@ struct view {
 	struct arena *arena;
 	struct mesh_class *classes; /* by endpoint number, registry->len of them */
 	uint32_t class_count;
-	VEC(struct view_vip) vips;  /* with the (port 0, protocol 0) entry of every service address */
-	uint32_t set_count;         /* 2 * the manifest's sets */
-	struct mesh_set *sets;      /* `first` counts from 0: the publisher adds its half's offset */
+	VEC(struct view_vip) vips; /* with the (port 0, protocol 0) entry of every service address */
+	uint32_t set_count;	   /* 2 * the manifest's sets */
+	struct mesh_set *sets;	   /* `first` counts from 0: the publisher adds its half's offset */
 	VEC(struct mesh_backend) backends;
 	VEC(struct view_conflict) conflicts;
 };

@@ -18,8 +18,8 @@ __attribute__((format(printf, 2, 3))) static int fail(struct why *why, const cha
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	return why_set(why, -EINVAL, "the bundle's manifest is not what meshc writes: %s: compile it anew with this version",
-		       text);
+	return why_set(why, -EINVAL,
+		       "the bundle's manifest is not what meshc writes: %s: compile it anew with this version", text);
 }
 
 static const char *text_in(const json_t *object, const char *key)
@@ -91,8 +91,8 @@ static int read_intervals(struct view_manifest *manifest, const json_t *interval
 	for (size_t i = 0; i < json_array_size(intervals); i++) {
 		struct manifest_interval interval;
 		const json_t *item = json_array_get(intervals, i), *block = json_array_get(item, 1);
-		if (!address_read(json_string_value(json_array_get(item, 0)), interval.first) || !json_is_integer(block) ||
-		    json_integer_value(block) < 0 || json_integer_value(block) > UINT16_MAX)
+		if (!address_read(json_string_value(json_array_get(item, 0)), interval.first) ||
+		    !json_is_integer(block) || json_integer_value(block) < 0 || json_integer_value(block) > UINT16_MAX)
 			return fail(why, "interval %zu", i);
 		interval.block = (uint16_t)json_integer_value(block);
 		const uint8_t *before = i ? manifest->intervals.at[i - 1].first : NULL;
@@ -133,7 +133,8 @@ static int add_set(struct service_reader *reader, const json_t *from, const json
 	struct manifest_set set = {.selector = selector};
 	if (!number_in(from, "set", (json_int_t)reader->manifest->set_count - 1, &set.number) ||
 	    reader->taken[set.number])
-		return fail(reader->why, "service %s has a set that is not there, or another's", reader->service->qualified);
+		return fail(reader->why, "service %s has a set that is not there, or another's",
+			    reader->service->qualified);
 	reader->taken[set.number] = true;
 	vec_push(reader->manifest->arena, &reader->service->sets, set);
 	return 0;
@@ -239,8 +240,8 @@ static void index_service(struct view_manifest *manifest, struct manifest_servic
 	if (!service->selector)
 		return;
 	const json_t *label = required_label(service->selector);
-	const char *key = label_key(manifest->arena, room, sizeof(room), service->ns, label ? text_in(label, "label") : "",
-				    label ? text_in(label, "value") : "");
+	const char *key = label_key(manifest->arena, room, sizeof(room), service->ns,
+				    label ? text_in(label, "label") : "", label ? text_in(label, "value") : "");
 	key = arena_copy(manifest->arena, key, strlen(key));
 	service->next = table_get(&manifest->by_label, key);
 	table_put(&manifest->by_label, key, service);
@@ -271,11 +272,12 @@ unsigned view_manifest_match(const struct view_manifest *manifest, const char *n
 {
 	char room[1024];
 	struct search search = {.labels = labels};
-	search_chain(&search, table_get(&manifest->by_label, label_key(manifest->arena, room, sizeof(room), ns, "", "")));
+	search_chain(&search,
+		     table_get(&manifest->by_label, label_key(manifest->arena, room, sizeof(room), ns, "", "")));
 	for (size_t i = 0; i < labels->len; i++)
-		search_chain(&search, table_get(&manifest->by_label,
-						label_key(manifest->arena, room, sizeof(room), ns, labels->at[i].name,
-							  labels->at[i].value)));
+		search_chain(&search,
+			     table_get(&manifest->by_label, label_key(manifest->arena, room, sizeof(room), ns,
+								      labels->at[i].name, labels->at[i].value)));
 	ret_services[0] = search.found[0];
 	ret_services[1] = search.found[1];
 	return !search.found[0] ? 0 : search.found[1] ? 2 : 1;

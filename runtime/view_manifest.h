@@ -50,7 +50,8 @@ struct view_manifest {
 };
 
 /* Reads MANIFEST, whose JSON must stay. -EINVAL: not what the compiler writes. */
-int view_manifest_read(const json_t *manifest, struct arena *arena, struct view_manifest *ret_manifest, struct why *why);
+int view_manifest_read(const json_t *manifest, struct arena *arena, struct view_manifest *ret_manifest,
+		       struct why *why);
 
 /* The class behind a name in `spaces` or `identities`; 0: none. */
 uint16_t view_manifest_class(const struct table *table, const char *name);

@@ -29,8 +29,8 @@ static bool find_newest(DIR *folder, char ret_name[256], struct stat *ret_at)
 	bool found = false;
 	for (struct dirent *entry; (entry = readdir(folder));) {
 		struct stat at;
-		if (!is_bundle(entry->d_name) || fstatat(dirfd(folder), entry->d_name, &at, 0) || !S_ISREG(at.st_mode) ||
-		    (found && !is_later(&at, ret_at)))
+		if (!is_bundle(entry->d_name) || fstatat(dirfd(folder), entry->d_name, &at, 0) ||
+		    !S_ISREG(at.st_mode) || (found && !is_later(&at, ret_at)))
 			continue;
 		snprintf(ret_name, 256, "%s", entry->d_name);
 		*ret_at = at;
@@ -70,7 +70,8 @@ void node_watch_bundles(struct node *node)
 	if (!folder)
 		return;
 	if (find_newest(folder, name, &at)) {
-		uint64_t stamp = ((at.st_ino * 31 + at.st_size) * 31 + at.st_mtim.tv_sec) * 1000000007 + at.st_mtim.tv_nsec;
+		uint64_t stamp =
+			((at.st_ino * 31 + at.st_size) * 31 + at.st_mtim.tv_sec) * 1000000007 + at.st_mtim.tv_nsec;
 		/* Each is tried once: what is refused today is refused tomorrow. */
 		if (stamp != node->watched) {
 			node->watched = stamp;

@@ -67,15 +67,18 @@ static void verb(FILE *out, const char *program, const struct verb *verb)
 static void exit_codes(FILE *out)
 {
 	fputs(".SH EXIT STATUS\n.TP\n0\nyes\n.TP\n1\nthe honest answer is no\n.TP\n2\ncould not do it: a bad flag, an "
-	      "unreadable file, no permission\n.TP\n3\na bug of ours: clang or the verifier refused what was generated\n",
+	      "unreadable file, no permission\n.TP\n3\na bug of ours: clang or the verifier refused what was "
+	      "generated\n",
 	      out);
 }
 
 static void meshc(FILE *out)
 {
 	head(out, "meshc", "1", "compile, check, test and explain a mesh policy");
-	fputs(".SH DESCRIPTION\nA policy says who may talk to whom, how connections are protected and where traffic goes.\n"
-	      ".B meshc\nchecks it, proves things about it and builds one BPF object for the nodes of the mesh. It needs no "
+	fputs(".SH DESCRIPTION\nA policy says who may talk to whom, how connections are protected and where traffic "
+	      "goes.\n"
+	      ".B meshc\nchecks it, proves things about it and builds one BPF object for the nodes of the mesh. It "
+	      "needs no "
 	      "privilege.\n.SH VERBS\n",
 	      out);
 	for (size_t i = 0; i < sizeof(meshc_verbs) / sizeof(*meshc_verbs); i++)
@@ -100,7 +103,8 @@ static void meshc(FILE *out)
 static void meshd(FILE *out)
 {
 	head(out, "meshd", "8", "enforce a mesh policy on this node");
-	fputs(".SH DESCRIPTION\n.B meshd\nverifies a signed bundle, loads it, replays its proof on this kernel and switches "
+	fputs(".SH DESCRIPTION\n.B meshd\nverifies a signed bundle, loads it, replays its proof on this kernel and "
+	      "switches "
 	      "to it by one store. What it pinned goes on enforcing without it; the next one adopts it.\n.SH VERBS\n",
 	      out);
 	for (size_t i = 0; i < sizeof(meshd_verbs) / sizeof(*meshd_verbs); i++)

@@ -15,9 +15,8 @@ static const Elf64_Ehdr *header_of(const void *bytes, size_t len)
 	if (len < sizeof(*header) || memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 ||
 	    header->e_ident[EI_CLASS] != ELFCLASS64 || header->e_ident[EI_DATA] != ELFDATA2LSB ||
 	    header->e_machine != EM_BPF || header->e_shentsize != sizeof(Elf64_Shdr) || header->e_shnum == 0 ||
-	    header->e_shnum > BUNDLE_LIMIT_SECTIONS || header->e_shstrndx >= header->e_shnum ||
-	    header->e_shoff % 8 || header->e_shoff > len ||
-	    (len - header->e_shoff) / sizeof(Elf64_Shdr) < header->e_shnum)
+	    header->e_shnum > BUNDLE_LIMIT_SECTIONS || header->e_shstrndx >= header->e_shnum || header->e_shoff % 8 ||
+	    header->e_shoff > len || (len - header->e_shoff) / sizeof(Elf64_Shdr) < header->e_shnum)
 		return NULL;
 	return header;
 }

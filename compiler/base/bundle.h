@@ -19,7 +19,7 @@ enum { BUNDLE_LIMIT_BYTES = 256 << 20, BUNDLE_LIMIT_SECTIONS = 256 };
 /* Section ".mesh.sig": zero where the bundle is not signed. Ed25519 (RFC 8032) over the whole file
  * with this section zero. */
 struct bundle_signature {
-	char magic[8]; /* "meshsig1" */
+	char magic[8];		  /* "meshsig1" */
 	unsigned char key_id[32]; /* SHA-256 of the raw public key */
 	unsigned char signature[64];
 };
@@ -28,7 +28,7 @@ struct bundle {
 	const void *elf;
 	size_t elf_len;
 	json_t *manifest; /* owned */
-	json_t *where;    /* owned */
+	json_t *where;	  /* owned */
 	const struct mesh_vectors *vectors;
 	size_t vectors_len;
 	bool is_signed;
@@ -58,7 +58,6 @@ struct bundle_part {
 };
 
 /* The ELF with PARTS as further sections; malloc'd. NULL where ELF is not one of ours. */
-void *bundle_add_sections(const void *elf, size_t len, const struct bundle_part *parts, size_t count,
-			  size_t *ret_len);
+void *bundle_add_sections(const void *elf, size_t len, const struct bundle_part *parts, size_t count, size_t *ret_len);
 
 #endif

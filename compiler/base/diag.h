@@ -18,7 +18,7 @@ struct diag {
 	enum diag_code code;
 	enum diag_severity severity;
 	const char *message;
-	struct span spans[3]; /* the first is the place; the others are shown as notes; len 0: unused */
+	struct span spans[3];  /* the first is the place; the others are shown as notes; len 0: unused */
 	const char *labels[3]; /* NULL: none */
 	const char *note;      /* NULL: none */
 	struct span fix_span;

@@ -14,8 +14,13 @@ static bool is_text(const unsigned char *text, size_t len)
 {
 	for (size_t i = 0; i < len;) {
 		unsigned char c = text[i];
-		size_t more = c < 0x80 ? 0 : c >= 0xc2 && c < 0xe0 ? 1 : c >= 0xe0 && c < 0xf0 ? 2 : c >= 0xf0 && c < 0xf5 ? 3 : 9;
-		if (more == 9 || i + more >= len + (more == 0) || (c < 0x20 && !strchr("\t\n\r", c)) || c == 0x7f || c == 0)
+		size_t more = c < 0x80		      ? 0
+			      : c >= 0xc2 && c < 0xe0 ? 1
+			      : c >= 0xe0 && c < 0xf0 ? 2
+			      : c >= 0xf0 && c < 0xf5 ? 3
+						      : 9;
+		if (more == 9 || i + more >= len + (more == 0) || (c < 0x20 && !strchr("\t\n\r", c)) || c == 0x7f ||
+		    c == 0)
 			return false;
 		for (size_t k = 1; k <= more; k++)
 			if ((text[i + k] & 0xc0) != 0x80)
@@ -109,7 +114,8 @@ static int read_folder(struct sources *sources, const char *path, int depth, siz
 	VEC(const char *) names = {0};
 	for (struct dirent *entry; (entry = readdir(folder));)
 		if (entry->d_name[0] != '.')
-			vec_push(sources->arena, &names, arena_copy(sources->arena, entry->d_name, strlen(entry->d_name)));
+			vec_push(sources->arena, &names,
+				 arena_copy(sources->arena, entry->d_name, strlen(entry->d_name)));
 	closedir(folder);
 	if (names.len)
 		qsort(names.at, names.len, sizeof(*names.at), name_compare);

@@ -28,7 +28,7 @@ const char *text_end(struct text *text)
 
 static bool is_plain(const char *name, size_t len)
 {
-	static const char *const reserved[] = {"from", "to",      "when", "and",   "or",   "not",       "in",    "has",
+	static const char *const reserved[] = {"from", "to",	  "when", "and",   "or",   "not",	"in",	 "has",
 					       "like", "matches", "any",  "world", "node", "namespace", "except"};
 	if (!len || len > 253 || (!isalpha((unsigned char)name[0]) && name[0] != '_'))
 		return false;

@@ -46,17 +46,26 @@ struct ast_expr {
 
 enum effect { EFFECT_NONE = -1, EFFECT_DENY, EFFECT_ALLOW, EFFECT_AUDIT }; /* as enum policy_verdict */
 
-enum item_kind { ITEM_WORKLOAD, ITEM_ADDRESS, ITEM_ACCOUNT, ITEM_IDENTITY, ITEM_PORT, ITEM_SUBSET, ITEM_INGRESS,
-		 ITEM_EGRESS, ITEM_CIDR };
+enum item_kind {
+	ITEM_WORKLOAD,
+	ITEM_ADDRESS,
+	ITEM_ACCOUNT,
+	ITEM_IDENTITY,
+	ITEM_PORT,
+	ITEM_SUBSET,
+	ITEM_INGRESS,
+	ITEM_EGRESS,
+	ITEM_CIDR
+};
 struct ast_item {
 	enum item_kind kind;
-	struct ast_expr *expr;     /* WORKLOAD, SUBSET */
-	struct ast_text *texts;    /* ADDRESS, ACCOUNT, IDENTITY, SUBSET (its name), CIDR */
-	struct ast_text *except;   /* CIDR */
-	struct ast_range *ports;   /* PORT: one range */
-	long long target;          /* PORT: -1: the same */
-	const char *protocol;      /* PORT */
-	enum effect effect;        /* INGRESS, EGRESS */
+	struct ast_expr *expr;	 /* WORKLOAD, SUBSET */
+	struct ast_text *texts;	 /* ADDRESS, ACCOUNT, IDENTITY, SUBSET (its name), CIDR */
+	struct ast_text *except; /* CIDR */
+	struct ast_range *ports; /* PORT: one range */
+	long long target;	 /* PORT: -1: the same */
+	const char *protocol;	 /* PORT */
+	enum effect effect;	 /* INGRESS, EGRESS */
 	struct span span;
 	struct ast_item *next;
 };
@@ -92,19 +101,32 @@ struct ast_expect {
 	struct ast_expect *next;
 };
 
-enum decl_kind { DECL_MESH, DECL_NAMESPACE, DECL_DEFAULT, DECL_SERVICE, DECL_EXTERNAL, DECL_IDENTITY, DECL_CIDR,
-		 DECL_GROUP, DECL_MTLS, DECL_RULE, DECL_ROUTE, DECL_NEVER, DECL_TEST };
+enum decl_kind {
+	DECL_MESH,
+	DECL_NAMESPACE,
+	DECL_DEFAULT,
+	DECL_SERVICE,
+	DECL_EXTERNAL,
+	DECL_IDENTITY,
+	DECL_CIDR,
+	DECL_GROUP,
+	DECL_MTLS,
+	DECL_RULE,
+	DECL_ROUTE,
+	DECL_NEVER,
+	DECL_TEST
+};
 struct ast_decl {
 	enum decl_kind kind;
 	struct ast_text name;
 	struct span span;
-	struct ast_text value;      /* MESH: trust; IDENTITY; MTLS: date or reason */
+	struct ast_text value;	     /* MESH: trust; IDENTITY; MTLS: date or reason */
 	enum effect ingress, egress; /* MESH, DEFAULT */
-	enum effect effect;         /* RULE */
-	struct ast_item *items;     /* SERVICE, EXTERNAL, CIDR (one) */
-	struct ast_text *members;   /* GROUP */
-	const char *mode;           /* MTLS */
-	struct ast_ref *scope;      /* MTLS: NULL: the mesh */
+	enum effect effect;	     /* RULE */
+	struct ast_item *items;	     /* SERVICE, EXTERNAL, CIDR (one) */
+	struct ast_text *members;    /* GROUP */
+	const char *mode;	     /* MTLS */
+	struct ast_ref *scope;	     /* MTLS: NULL: the mesh */
 	struct ast_range *scope_port;
 	struct ast_party *from, *to; /* RULE, NEVER */
 	struct ast_expr *when;
@@ -114,7 +136,7 @@ struct ast_decl {
 	/* Set by resolve: */
 	const char *ns;
 	void *bound;
-	uint32_t number;          /* set by lower: class of a service or identity, atom of a cidr or external */
+	uint32_t number;	  /* set by lower: class of a service or identity, atom of a cidr or external */
 	struct ast_decl **leaves; /* GROUP: see ast_leaves */
 	size_t leaf_count;
 	uint32_t stamp;
@@ -126,11 +148,11 @@ struct ast {
 	VEC(struct span) comments;
 	/* Set by resolve: */
 	struct ast_decl *mesh;
-	struct table names;  /* "ns/name": struct ast_decl; services, externals, identities, cidrs, groups */
-	struct table rules;  /* by name: struct ast_decl */
-	struct table spaces; /* namespaces, declared or named: their name */
+	struct table names;    /* "ns/name": struct ast_decl; services, externals, identities, cidrs, groups */
+	struct table rules;    /* by name: struct ast_decl */
+	struct table spaces;   /* namespaces, declared or named: their name */
 	struct table defaults; /* "ns": the DECL_DEFAULT */
-	struct table routes; /* "ns/service": the DECL_ROUTE */
+	struct table routes;   /* "ns/service": the DECL_ROUTE */
 	VEC(const char *) name_list, rule_list; /* for did-you-mean */
 	uint32_t stamp;
 };

@@ -12,16 +12,16 @@
 
 enum {
 	WORK_LIMIT = 1 << 28,
-	POOL_LIMIT = 1 << 24,	/* numbers in all lists of states */
+	POOL_LIMIT = 1 << 24,	 /* numbers in all lists of states */
 	SINGLES_LIMIT = 1 << 22, /* states of all patterns alone */
-	PAIR_LIMIT = 1 << 20,	/* states of a product that one search visits */
+	PAIR_LIMIT = 1 << 20,	 /* states of a product that one search visits */
 };
 
 /* A pattern, once; the same one may stand in the input several times. */
 struct single {
 	const struct pattern *pattern;
 	struct pattern_dfa dfa;
-	uint32_t base; /* its state s is number base + s */
+	uint32_t base;	   /* its state s is number base + s */
 	uint8_t *class_of; /* by common class */
 };
 
@@ -29,11 +29,11 @@ struct joiner {
 	struct arena *arena, *result; /* scratch, and what is kept */
 	const struct pattern *patterns;
 	size_t count;
-	uint32_t *single_of;	   /* by index */
+	uint32_t *single_of; /* by index */
 	VEC(struct single) singles;
-	uint32_t *owner;	   /* by number: its single */
+	uint32_t *owner; /* by number: its single */
 	uint8_t class_of[256];
-	uint8_t first[256];	   /* by class: a byte of it */
+	uint8_t first[256]; /* by class: a byte of it */
 	uint32_t classes;
 	struct lists states, accepting;
 	VEC(uint32_t) next, accept;
@@ -132,7 +132,7 @@ static void join_classes(struct joiner *joiner)
 	for (size_t i = 0; i < joiner->singles.len; i++) {
 		struct single *single = &joiner->singles.at[i];
 		single->class_of = arena_alloc(joiner->arena, joiner->classes);
-		for (uint32_t class = 0; class < joiner->classes; class++)
+		for (uint32_t class = 0; class < joiner->classes; class ++)
 			single->class_of[class] = single->dfa.class_of[joiner->first[class]];
 	}
 }
@@ -195,7 +195,7 @@ static int join(struct joiner *joiner)
 	first_state(joiner, list);
 	for (uint32_t state = 0; state < joiner->states.all.len; state++) {
 		vec_push(joiner->arena, &joiner->accept, accept_of(joiner, state, list));
-		for (uint32_t class = 0; class < joiner->classes; class++)
+		for (uint32_t class = 0; class < joiner->classes; class ++)
 			vec_push(joiner->arena, &joiner->next, next_state(joiner, state, class, list));
 		if (joiner->states.all.len > AUTOMATON_LIMIT_STATES)
 			return too_big(joiner, largest(joiner), "together the patterns take more than 65,535 states");
@@ -210,7 +210,8 @@ static int join(struct joiner *joiner)
 static bool same_column(const struct joiner *joiner, uint32_t a, uint32_t b)
 {
 	for (uint32_t s = 0; s < joiner->states.all.len; s++)
-		if (joiner->next.at[(size_t)s * joiner->classes + a] != joiner->next.at[(size_t)s * joiner->classes + b])
+		if (joiner->next.at[(size_t)s * joiner->classes + a] !=
+		    joiner->next.at[(size_t)s * joiner->classes + b])
 			return false;
 	return true;
 }
@@ -220,10 +221,11 @@ static uint32_t merge_classes(const struct joiner *joiner, uint8_t renamed[256],
 {
 	uint64_t hash[256];
 	uint32_t count = 0;
-	for (uint32_t class = 0; class < joiner->classes; class++) {
+	for (uint32_t class = 0; class < joiner->classes; class ++) {
 		uint64_t h = 0;
 		for (uint32_t s = 0; s < joiner->states.all.len; s++)
-			h = (h ^ joiner->next.at[(size_t)s * joiner->classes + class]) * 0x9e3779b97f4a7c15u, h ^= h >> 31;
+			h = (h ^ joiner->next.at[(size_t)s * joiner->classes + class]) * 0x9e3779b97f4a7c15u,
+			h ^= h >> 31;
 		uint32_t k = 0;
 		while (k < count && (hash[k] != h || !same_column(joiner, kept[k], class)))
 			k++;
@@ -244,7 +246,7 @@ static void take_sets(const struct joiner *joiner, struct automaton *automaton)
 	automaton->accept_classes = classes;
 	automaton->sets = arena_alloc(joiner->result, classes * sizeof(*automaton->sets));
 	automaton->set_len = arena_alloc(joiner->result, classes * sizeof(*automaton->set_len));
-	for (uint32_t class = 0; class < classes; class++) {
+	for (uint32_t class = 0; class < classes; class ++) {
 		const uint32_t *singles = lists_get(&joiner->accepting, class, &len);
 		uint32_t total = 0, *set;
 		for (uint32_t i = 0; i < len; i++)
@@ -274,7 +276,7 @@ static int take_result(struct joiner *joiner, struct automaton **ret_automaton)
 	for (unsigned byte = 0; byte < 256; byte++)
 		automaton->class_of[byte] = renamed[joiner->class_of[byte]];
 	for (uint32_t s = 0; s < states; s++)
-		for (uint32_t class = 0; class < classes; class++)
+		for (uint32_t class = 0; class < classes; class ++)
 			automaton->next[(size_t)s * classes + class] =
 				joiner->next.at[(size_t)s * joiner->classes + kept[class]];
 	memcpy(automaton->accept, joiner->accept.at, states * sizeof(uint32_t));
@@ -309,7 +311,8 @@ uint32_t automaton_run(const struct automaton *automaton, const char *bytes, siz
 {
 	uint32_t state = automaton->start;
 	for (size_t i = 0; i < len; i++)
-		state = automaton->next[(size_t)state * automaton->classes + automaton->class_of[(unsigned char)bytes[i]]];
+		state = automaton->next[(size_t)state * automaton->classes +
+					automaton->class_of[(unsigned char)bytes[i]]];
 	return automaton->accept[state];
 }
 
@@ -435,8 +438,8 @@ static int hunt_down(struct hunt *hunt, struct arena *arena, bool printable, con
 	return 0;
 }
 
-int automaton_witness(struct arena *arena, const struct automaton *const *automata, const uint32_t *classes, size_t count,
-		      const char **ret_text)
+int automaton_witness(struct arena *arena, const struct automaton *const *automata, const uint32_t *classes,
+		      size_t count, const char **ret_text)
 {
 	struct hunt hunt = {.arena = arena_create(), .automata = automata, .classes = classes, .count = count};
 	const char *text = NULL;

@@ -31,7 +31,7 @@ enum {
 struct automaton {
 	uint32_t states, classes, start;
 	uint8_t class_of[256];
-	uint32_t *next;   /* [state * classes + class_of[byte]] */
+	uint32_t *next;	  /* [state * classes + class_of[byte]] */
 	uint32_t *accept; /* by state: accept class; class 0 matches nothing */
 	uint32_t accept_classes;
 	const uint32_t **sets; /* by accept class: indices of patterns, ascending */
@@ -49,8 +49,8 @@ uint32_t automaton_run(const struct automaton *automaton, const char *bytes, siz
 /* Does some string end in CLASSES[i] of AUTOMATA[i], for every i at the same time? A shortest one in
  * *ret_text, printable where there is one, or NULL. Strings with control characters other than the
  * tab do not count: no field of a request has them. -E2BIG: not found within the bound on work. */
-int automaton_witness(struct arena *arena, const struct automaton *const *automata, const uint32_t *classes, size_t count,
-		      const char **ret_text);
+int automaton_witness(struct arena *arena, const struct automaton *const *automata, const uint32_t *classes,
+		      size_t count, const char **ret_text);
 
 /* False where the pattern begins with any run (`*`, `**`, `.*`, `.+`): together with anchored ones
  * those would multiply states, so the two kinds go into different automata. */

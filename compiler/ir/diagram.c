@@ -348,7 +348,9 @@ static bool memo_find(struct diagram *diagram, uint32_t op, node_id a, node_id b
 	struct hashed *index = &diagram->memo_index;
 	if (hashed_grow(diagram->arena, index))
 		for (size_t i = 0; i < diagram->memos.len; i++)
-			hashed_put(index, hash_memo(diagram->memos.at[i].op, diagram->memos.at[i].a, diagram->memos.at[i].b), i);
+			hashed_put(index,
+				   hash_memo(diagram->memos.at[i].op, diagram->memos.at[i].a, diagram->memos.at[i].b),
+				   i);
 	for (size_t i = hash_memo(op, a, b) & (index->cap - 1); index->at[i]; i = (i + 1) & (index->cap - 1)) {
 		const struct memo *memo = &diagram->memos.at[index->at[i] - 1];
 		if (memo->op == op && memo->a == a && memo->b == b) {
@@ -420,8 +422,10 @@ node_id diagram_apply(struct diagram *diagram, enum diagram_op op, node_id a, no
 	COLLECTOR(list);
 	for (uint32_t i = 0, k = 0; i < x.count && k < y.count;) {
 		/* Read anew each time: the array moves when it grows. */
-		struct diagram_edge ea = level_a == level ? diagram->edges.at[x.first + i] : (struct diagram_edge){NOTHING, a};
-		struct diagram_edge eb = level_b == level ? diagram->edges.at[y.first + k] : (struct diagram_edge){NOTHING, b};
+		struct diagram_edge ea =
+			level_a == level ? diagram->edges.at[x.first + i] : (struct diagram_edge){NOTHING, a};
+		struct diagram_edge eb =
+			level_b == level ? diagram->edges.at[y.first + k] : (struct diagram_edge){NOTHING, b};
 		uint32_t hi = ea.hi < eb.hi ? ea.hi : eb.hi;
 		collect(&list, hi, diagram_apply(diagram, op, ea.child, eb.child));
 		i += ea.hi == hi;

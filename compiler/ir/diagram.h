@@ -50,11 +50,11 @@ int decide(struct arena *arena, const struct policy *policy, struct diags *diags
 /* What a request comes to. ir/model.c walks the diagram. */
 struct decision {
 	bool allow, by_default, default_audit;
-	bool depends; /* method absent on an http port and L7 fields matter: see `open` */
-	uint32_t rule;        /* rank, where not by_default */
+	bool depends;		/* method absent on an http port and L7 fields matter: see `open` */
+	uint32_t rule;		/* rank, where not by_default */
 	const uint32_t *audits; /* ranks */
 	uint32_t audit_count;
-	uint32_t arm; /* UINT32_MAX: none (no route: the whole service) */
+	uint32_t arm;		  /* UINT32_MAX: none (no route: the whole service) */
 	const uint32_t *matching; /* ranks of all rules that match (opening: may match) */
 	uint32_t matching_count;
 	bool refused; /* the request is malformed (language.md 17): denied, `why_refused` says so */

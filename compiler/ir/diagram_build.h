@@ -8,9 +8,9 @@
 
 enum {
 	DIAGRAM_LIMIT_EDGES = 16 << 20,
-	DIAGRAM_LIMIT_WORK = 1 << 28, /* pairs of nodes that were merged */
+	DIAGRAM_LIMIT_WORK = 1 << 28,	    /* pairs of nodes that were merged */
 	DIAGRAM_LIMIT_RESIDUALS = 64 << 10, /* L7 nodes of one destination */
-	DIAGRAM_LIMIT_AUTOMATA = 8, /* of one field */
+	DIAGRAM_LIMIT_AUTOMATA = 8,	    /* of one field */
 	DIAGRAM_WIDE_SOURCES = 8,
 };
 

@@ -81,7 +81,8 @@ static int pattern_fault(struct making *making, const struct asked *asked, const
 		 r == -EINVAL ? "cannot be read: " : "", r == -EINVAL ? why : "outgrows a bound");
 	if (r == -E2BIG)
 		making->diags->all.at[making->diags->all.len - 1].note =
-			"a pattern alone may take 8,192 states, a field 8 automata of 65,535; fewer `**` in the middle help";
+			"a pattern alone may take 8,192 states, a field 8 automata of 65,535; fewer `**` in the middle "
+			"help";
 	return r;
 }
 

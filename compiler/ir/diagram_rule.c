@@ -28,8 +28,9 @@ static node_id low_digits(struct diagram *diagram, const struct range_set *class
 		uint32_t lo = classes->at[i].lo, hi = classes->at[i].hi;
 		digits[set.count++] = (struct range){lo >> 8 == high ? lo & 255 : 0, hi >> 8 == high ? hi & 255 : 255};
 	}
-	return set.count ? diagram_apply(diagram, DIAGRAM_AND, diagram_member(diagram, LEVEL_SRC_LOW, &set, 255), inside)
-			 : diagram_no(diagram);
+	return set.count
+		       ? diagram_apply(diagram, DIAGRAM_AND, diagram_member(diagram, LEVEL_SRC_LOW, &set, 255), inside)
+		       : diagram_no(diagram);
 }
 
 /* Classes by two digits of 256, then blocks. */
@@ -74,7 +75,8 @@ static node_id declared_ports(struct diagram *diagram, const struct policy_servi
 		struct range range = {port->target, port->target == port->lo ? port->hi : port->target};
 		struct range_set one = {&range, 1}, none = {0};
 		bool udp = port->kind == PORT_UDP;
-		all = diagram_apply(diagram, DIAGRAM_MIN, all, keys_node(diagram, udp ? &none : &one, udp ? &one : &none));
+		all = diagram_apply(diagram, DIAGRAM_MIN, all,
+				    keys_node(diagram, udp ? &none : &one, udp ? &one : &none));
 	}
 	return all;
 }
@@ -98,7 +100,8 @@ node_id diagram_ports(struct diagram *diagram, const struct policy_targets *targ
 			in = diagram_apply(diagram, DIAGRAM_MIN, in, target_ports(diagram, &targets->in.at[i], dst));
 	for (size_t i = 0; i < targets->out.len; i++)
 		if (range_set_has(&targets->out.at[i].classes, dst))
-			in = diagram_apply(diagram, DIAGRAM_AND_NOT, in, target_ports(diagram, &targets->out.at[i], dst));
+			in = diagram_apply(diagram, DIAGRAM_AND_NOT, in,
+					   target_ports(diagram, &targets->out.at[i], dst));
 	return in;
 }
 
@@ -119,7 +122,7 @@ static node_id port_atom(struct diagram *diagram, const struct cond *cond)
 
 static bool pattern_is_of(const struct pattern *pattern, const struct cond *cond)
 {
-	enum pattern_kind kind = cond->op == OP_LIKE      ? PATTERN_LIKE
+	enum pattern_kind kind = cond->op == OP_LIKE	  ? PATTERN_LIKE
 				 : cond->op == OP_MATCHES ? PATTERN_RE
 							  : PATTERN_EXACT;
 	if (pattern->kind != kind)
@@ -136,7 +139,7 @@ static node_id field_atom(struct diagram *diagram, const struct diagram_field *f
 {
 	const struct automaton *automaton = field->automaton;
 	VEC(struct range) values = {0};
-	for (uint32_t class = 0; class < automaton->accept_classes; class++) {
+	for (uint32_t class = 0; class < automaton->accept_classes; class ++) {
 		bool is = cond->op == OP_HAS;
 		for (uint32_t i = 0; i < automaton->set_len[class] && !is; i++)
 			is = pattern_is_of(&field->patterns[automaton->sets[class][i]], cond);
@@ -158,7 +161,8 @@ static node_id string_atom(struct diagram *diagram, const struct cond *cond, con
 		if (present == diagram_no(diagram))
 			present = field_atom(diagram, field, LEVEL_STRING + i, &has);
 		if (cond->op != OP_HAS)
-			any = diagram_apply(diagram, DIAGRAM_MIN, any, field_atom(diagram, field, LEVEL_STRING + i, cond));
+			any = diagram_apply(diagram, DIAGRAM_MIN, any,
+					    field_atom(diagram, field, LEVEL_STRING + i, cond));
 	}
 	if (cond->op == OP_HAS)
 		return present;
@@ -193,5 +197,6 @@ node_id diagram_rule(struct diagram *diagram, uint32_t rank, uint32_t dst)
 	node_id node = diagram_apply(diagram, DIAGRAM_AND, *known - 1, diagram_ports(diagram, &rule->to, dst));
 	if (!rule->l7)
 		return node;
-	return diagram_apply(diagram, DIAGRAM_AND, node, diagram_cond(diagram, rule->when, diagram_dst(diagram, dst)->fields));
+	return diagram_apply(diagram, DIAGRAM_AND, node,
+			     diagram_cond(diagram, rule->when, diagram_dst(diagram, dst)->fields));
 }

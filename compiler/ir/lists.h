@@ -14,7 +14,7 @@ struct lists {
 	struct arena *arena;
 	VEC(uint32_t) pool;
 	VEC(struct list) all; /* by number */
-	uint32_t *slots; /* open addressing: number + 1 */
+	uint32_t *slots;      /* open addressing: number + 1 */
 	size_t cap;
 };
 

@@ -108,7 +108,9 @@ bool spiffe_read(struct arena *arena, const char *trust, const char *text, const
 
 static int hex_value(char c)
 {
-	return isdigit((unsigned char)c) ? c - '0' : isxdigit((unsigned char)c) ? tolower((unsigned char)c) - 'a' + 10 : -1;
+	return isdigit((unsigned char)c)    ? c - '0'
+	       : isxdigit((unsigned char)c) ? tolower((unsigned char)c) - 'a' + 10
+					    : -1;
 }
 
 static bool is_unreserved(int c)
@@ -264,6 +266,7 @@ long date_read(const char *text)
 	bool leap = (y % 4 == 0 && y % 100 != 0) || y % 400 == 0;
 	if (y < 1970 || m < 1 || m > 12 || d < 1 || d > length[m - 1] + (leap && m == 2))
 		return -1;
-	long days = 365L * (y - 1970) + (y - 1) / 4 - 1969 / 4 - ((y - 1) / 100 - 1969 / 100) + (y - 1) / 400 - 1969 / 400;
+	long days =
+		365L * (y - 1970) + (y - 1) / 4 - 1969 / 4 - ((y - 1) / 100 - 1969 / 100) + (y - 1) / 400 - 1969 / 400;
 	return days + before[m - 1] + (leap && m > 2) + d - 1;
 }

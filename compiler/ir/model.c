@@ -98,7 +98,9 @@ int model_decide(struct arena *arena, const struct policy *policy, const struct 
 	struct decision decision = {.arm = UINT32_MAX};
 	const char *why = NULL;
 	bool malformed = request->method && request_normalise(arena, &normal, &why);
-	struct walk walk = {.arena = arena, .diagram = diagram, .request = &normal,
+	struct walk walk = {.arena = arena,
+			    .diagram = diagram,
+			    .request = &normal,
 			    .fields = diagram_dst(diagram, request->dst)->fields,
 			    .opening = request->http && !request->method};
 	node_id root = diagram_root(diagram, DIAGRAM_VERDICT, request->dst);
@@ -131,7 +133,9 @@ static struct walk walk_of(struct arena *arena, const struct diagram *diagram, c
 	*normal = *request;
 	if (request->method)
 		request_normalise(arena, normal, &why);
-	return (struct walk){.arena = arena, .diagram = diagram, .request = normal,
+	return (struct walk){.arena = arena,
+			     .diagram = diagram,
+			     .request = normal,
 			     .fields = diagram_dst(diagram, request->dst)->fields,
 			     .opening = request->http && !request->method};
 }

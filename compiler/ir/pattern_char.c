@@ -105,14 +105,15 @@ static void refuse_escape(struct reader *reader, const char *from, char c)
 	if (!c)
 		reader_fail(reader, from, "a backslash at the end");
 	else if (c == 'b' || c == 'B')
-		reader_fail(reader, from, "\\%c (word boundaries) is not supported: name the characters on both sides", c);
+		reader_fail(reader, from, "\\%c (word boundaries) is not supported: name the characters on both sides",
+			    c);
 	else if (isdigit((unsigned char)c) || c == 'k' || c == 'g')
 		reader_fail(reader, from, "backreferences are not regular");
 	else if (c == 'p' || c == 'P')
 		reader_fail(reader, from, "classes by Unicode property are not supported");
 	else if (c == 'A' || c == 'z' || c == 'Z')
 		reader_fail(reader, from, "\\%c may stand only at %s: a pattern covers the whole value", c,
-		     c == 'A' ? "the beginning" : "the end, as \\z");
+			    c == 'A' ? "the beginning" : "the end, as \\z");
 	else
 		reader_fail(reader, from, "\\%c means nothing", c);
 }
@@ -148,7 +149,8 @@ long reader_escape(struct reader *reader)
 struct stretch {
 	long lo, hi;
 };
-struct class {
+struct class
+{
 	struct byte_set bytes;
 	VEC(struct stretch) wide; /* characters outside ASCII */
 };
@@ -158,13 +160,24 @@ static const struct named {
 	const char *name, *pairs; /* first and last byte of each stretch */
 	size_t len;
 } named[] = {
-	{"alnum", PAIRS("09AZaz")},   {"alpha", PAIRS("AZaz")},	  {"ascii", PAIRS("\x00\x7f")},
-	{"blank", PAIRS("\t\t  ")},   {"cntrl", PAIRS("\x00\x1f\x7f\x7f")}, {"digit", PAIRS("09")},
-	{"graph", PAIRS("!~")},	      {"lower", PAIRS("az")},	  {"print", PAIRS(" ~")},
-	{"punct", PAIRS("!/:@[`{~")}, {"space", PAIRS("\t\r  ")}, {"upper", PAIRS("AZ")},
-	{"word", PAIRS("09AZaz__")},  {"xdigit", PAIRS("09AFaf")},
+	{"alnum", PAIRS("09AZaz")},
+	{"alpha", PAIRS("AZaz")},
+	{"ascii", PAIRS("\x00\x7f")},
+	{"blank", PAIRS("\t\t  ")},
+	{"cntrl", PAIRS("\x00\x1f\x7f\x7f")},
+	{"digit", PAIRS("09")},
+	{"graph", PAIRS("!~")},
+	{"lower", PAIRS("az")},
+	{"print", PAIRS(" ~")},
+	{"punct", PAIRS("!/:@[`{~")},
+	{"space", PAIRS("\t\r  ")},
+	{"upper", PAIRS("AZ")},
+	{"word", PAIRS("09AZaz__")},
+	{"xdigit", PAIRS("09AFaf")},
 	/* The short ones; \s leaves the vertical tab out, as Perl once did. */
-	{"d", PAIRS("09")}, {"s", PAIRS("\t\n\f\r  ")}, {"w", PAIRS("09AZaz__")},
+	{"d", PAIRS("09")},
+	{"s", PAIRS("\t\n\f\r  ")},
+	{"w", PAIRS("09AZaz__")},
 };
 
 static struct byte_set named_set(const struct named *name, bool negated)

@@ -89,7 +89,7 @@ static struct tree *read_exact(struct arena *arena, const char *text, bool fold)
 #define NODE_MATCH (UINT32_MAX - 1)
 
 struct node {
-	uint32_t set; /* which byte it takes, or one of the above */
+	uint32_t set;	     /* which byte it takes, or one of the above */
 	uint32_t out, other; /* other: SPLIT alone */
 };
 
@@ -249,7 +249,7 @@ static void make_subsets(struct maker *maker, uint32_t start)
 	gather(maker, start);
 	put_gathered(maker);
 	for (uint32_t state = 0; state < maker->states.all.len && !maker->over; state++) {
-		for (uint32_t class = 0; class < maker->classes; class++) {
+		for (uint32_t class = 0; class < maker->classes; class ++) {
 			uint32_t next = step(maker, state, maker->first[class]);
 			vec_push(maker->arena, &maker->next, next);
 		}
@@ -272,10 +272,10 @@ static bool state_accepts(const struct maker *maker, uint32_t state)
 struct blocks {
 	struct arena *arena;
 	uint32_t states, classes, count;
-	uint32_t *sorted, *place; /* states by block, and where each lies */
-	uint32_t *block;	  /* by state */
+	uint32_t *sorted, *place;	/* states by block, and where each lies */
+	uint32_t *block;		/* by state */
 	uint32_t *first, *end, *marked; /* by block: its stretch of `sorted`; the marked ones come first */
-	uint32_t *from, *from_at; /* states by target, for each class; where those of a target begin */
+	uint32_t *from, *from_at;	/* states by target, for each class; where those of a target begin */
 	VEC(uint64_t) work;
 	VEC(uint32_t) touched, before;
 };
@@ -306,7 +306,8 @@ static void wait_for(struct blocks *blocks, uint32_t block, uint32_t class)
 
 static void mark(struct blocks *blocks, uint32_t state)
 {
-	uint32_t block = blocks->block[state], to = blocks->first[block] + blocks->marked[block], was = blocks->place[state];
+	uint32_t block = blocks->block[state], to = blocks->first[block] + blocks->marked[block],
+		 was = blocks->place[state];
 	uint32_t other = blocks->sorted[to];
 	if (!blocks->marked[block]++)
 		vec_push(blocks->arena, &blocks->touched, block);
@@ -335,7 +336,7 @@ static void split(struct blocks *blocks, uint32_t block)
 	for (uint32_t i = blocks->first[fresh]; i < blocks->end[fresh]; i++)
 		blocks->block[blocks->sorted[i]] = fresh;
 	/* Where BLOCK waits, it still does, for the rest; where not, the smaller part is enough. */
-	for (uint32_t class = 0; class < blocks->classes; class++)
+	for (uint32_t class = 0; class < blocks->classes; class ++)
 		wait_for(blocks, fresh, class);
 }
 
@@ -360,7 +361,8 @@ static void refine(struct blocks *blocks)
 static void blocks_begin(struct blocks *blocks, const uint32_t *next, const bool *accept)
 {
 	uint32_t n = blocks->states, lo = 0, hi = n;
-	uint32_t **arrays[] = {&blocks->sorted, &blocks->place, &blocks->block, &blocks->first, &blocks->end, &blocks->marked};
+	uint32_t **arrays[] = {&blocks->sorted, &blocks->place, &blocks->block,
+			       &blocks->first,	&blocks->end,	&blocks->marked};
 	for (size_t i = 0; i < sizeof(arrays) / sizeof(*arrays); i++)
 		*arrays[i] = arena_alloc(blocks->arena, ((size_t)n + 1) * sizeof(uint32_t));
 	invert(blocks, next);
@@ -375,7 +377,7 @@ static void blocks_begin(struct blocks *blocks, const uint32_t *next, const bool
 	for (uint32_t i = lo; i < n && blocks->count == 2; i++)
 		blocks->block[blocks->sorted[i]] = 1;
 	for (uint32_t b = 0; b < blocks->count; b++)
-		for (uint32_t class = 0; class < blocks->classes; class++)
+		for (uint32_t class = 0; class < blocks->classes; class ++)
 			wait_for(blocks, b, class);
 }
 
@@ -394,7 +396,7 @@ static void take_blocks(struct arena *arena, const struct blocks *blocks, const 
 	for (uint32_t s = 0; s < n; s++) {
 		uint32_t one = blocks->sorted[blocks->first[block_of[s]]];
 		bool stays = !(accepts[s] = accept[one]);
-		for (uint32_t class = 0; class < k; class++) {
+		for (uint32_t class = 0; class < k; class ++) {
 			uint32_t block = blocks->block[next[(size_t)one * k + class]];
 			if (!number[block]) {
 				block_of[met] = block;

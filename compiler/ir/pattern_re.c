@@ -98,7 +98,8 @@ static struct tree *take_group(struct reader *reader)
 	bool fold = reader->fold;
 	if (strncmp(reader->at, "?=", 2) == 0 || strncmp(reader->at, "?!", 2) == 0 ||
 	    strncmp(reader->at, "?<=", 3) == 0 || strncmp(reader->at, "?<!", 3) == 0)
-		return reader_fail(reader, from, "lookaround is not supported: write a second condition with `and` or `not`");
+		return reader_fail(reader, from,
+				   "lookaround is not supported: write a second condition with `and` or `not`");
 	if (strncmp(reader->at, "?P<", 3) == 0 || strncmp(reader->at, "?<", 2) == 0)
 		return reader_fail(reader, from, "nothing is captured: write (?:..)");
 	if (reader_take(reader, "?")) {
@@ -131,10 +132,11 @@ static struct tree *take_atom(struct reader *reader)
 		return tree_set(reader->arena, set);
 	if (*from == '^' || *from == '$')
 		return reader_fail(reader, from, "%c may stand only at %s: a pattern covers the whole value", *from,
-			    *from == '^' ? "the beginning" : "the end");
+				   *from == '^' ? "the beginning" : "the end");
 	if (take_count(reader, &min, &max))
 		return reader_fail(reader, from, "there is nothing before it to repeat");
-	long value = reader_take(reader, "\\") ? reader_take(reader, "C") ? -2 : reader_escape(reader) : reader_char(reader);
+	long value =
+		reader_take(reader, "\\") ? reader_take(reader, "C") ? -2 : reader_escape(reader) : reader_char(reader);
 	if (value == -2) {
 		byte_set_flip(&set);
 		return tree_set(reader->arena, set);

@@ -14,8 +14,7 @@ struct reader {
 };
 
 /* Keeps the first reason, with the byte offset of AT. Returns NULL. */
-void *reader_fail(struct reader *reader, const char *at, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
+void *reader_fail(struct reader *reader, const char *at, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* True and behind it where WORD is next. */
 bool reader_take(struct reader *reader, const char *word);
 

@@ -25,15 +25,22 @@ struct range_set {
  * (identities: sources only). Behind them, destinations only: one class for each set of externals
  * that some address block lies in. World (1) as a destination: no workload, no external. */
 enum class_kind {
-	CLASS_UNKNOWN, CLASS_WORLD, CLASS_NODE, CLASS_OTHER, CLASS_CONFLICT,
-	CLASS_NAMESPACE, CLASS_SERVICE, CLASS_IDENTITY, CLASS_EXTERNAL
+	CLASS_UNKNOWN,
+	CLASS_WORLD,
+	CLASS_NODE,
+	CLASS_OTHER,
+	CLASS_CONFLICT,
+	CLASS_NAMESPACE,
+	CLASS_SERVICE,
+	CLASS_IDENTITY,
+	CLASS_EXTERNAL
 };
 struct policy_class {
 	enum class_kind kind;
-	const char *name;      /* "shop/frontend", "shop/-", "world"; externals: "shop/a+shop/b" */
-	const char *ns;        /* NULL: none */
-	uint32_t service;      /* CLASS_SERVICE: index into services */
-	const char *spiffe;    /* CLASS_IDENTITY, CLASS_SERVICE; else NULL */
+	const char *name;	 /* "shop/frontend", "shop/-", "world"; externals: "shop/a+shop/b" */
+	const char *ns;		 /* NULL: none */
+	uint32_t service;	 /* CLASS_SERVICE: index into services */
+	const char *spiffe;	 /* CLASS_IDENTITY, CLASS_SERVICE; else NULL */
 	VEC(uint32_t) externals; /* CLASS_EXTERNAL: indices into externals */
 };
 
@@ -55,7 +62,7 @@ struct policy_port {
 struct policy_subset {
 	const char *name;
 	json_t *selector; /* base/selector.h */
-	uint32_t set;     /* number of its backend set */
+	uint32_t set;	  /* number of its backend set */
 	struct span span;
 };
 enum policy_verdict { VERDICT_DENY, VERDICT_ALLOW, VERDICT_AUDIT };
@@ -64,13 +71,13 @@ struct policy_service {
 	const char *ns, *name; /* name without its namespace */
 	const char *account;
 	uint32_t class;
-	uint32_t set; /* backend set of all its workloads */
-	json_t *selector; /* NULL: none, no workload ever */
+	uint32_t set;		     /* backend set of all its workloads */
+	json_t *selector;	     /* NULL: none, no workload ever */
 	VEC(const char *) addresses; /* as text */
 	VEC(struct policy_port) ports;
 	VEC(struct policy_subset) subsets; /* by name */
-	uint32_t first_arm, arms; /* its route: indices into arms; 0 arms: no route, set of all */
-	bool sticky;              /* by source */
+	uint32_t first_arm, arms;	   /* its route: indices into arms; 0 arms: no route, set of all */
+	bool sticky;			   /* by source */
 	struct span span;
 };
 struct policy_external {
@@ -97,9 +104,9 @@ struct policy_sources {
 };
 struct policy_target {
 	struct range_set classes; /* destination classes */
-	bool declared; /* only (protocol, port)s that the service or external declares; world: every */
-	bool tcp, udp;            /* and of those only these ... */
-	struct range_set ports;   /* ... ports (the workload's); 0..65535 where not said */
+	bool declared;		  /* only (protocol, port)s that the service or external declares; world: every */
+	bool tcp, udp;		  /* and of those only these ... */
+	struct range_set ports;	  /* ... ports (the workload's); 0..65535 where not said */
 };
 struct policy_targets {
 	VEC(struct policy_target) in, out; /* union of in minus union of out */
@@ -111,20 +118,21 @@ struct cond {
 	enum cond_kind kind;
 	const struct cond *left, *right; /* NOT: left only */
 	/* ATOM: */
-	enum field field;    /* ir/field.h; grpc.method is lowered to FIELD_PATH with a leading '/' */
-	const char *key;     /* header name, lower case */
+	enum field field; /* ir/field.h; grpc.method is lowered to FIELD_PATH with a leading '/' */
+	const char *key;  /* header name, lower case */
 	enum cond_op op;
-	VEC(const char *) values;   /* strings: EQ, NE one; IN any; LIKE, MATCHES one; normalised as
-				     * language.md 17 says where they are literals */
-	VEC(struct range) numbers;  /* ports */
+	VEC(const char *)
+	values;			   /* strings: EQ, NE one; IN any; LIKE, MATCHES one; normalised as
+				    * language.md 17 says where they are literals */
+	VEC(struct range) numbers; /* ports */
 	struct span span;
 };
 
 struct policy_rule {
-	const char *name;  /* unique in the mesh */
+	const char *name;	    /* unique in the mesh */
 	enum policy_verdict effect; /* DENY, ALLOW; VERDICT_AUDIT: an audit rule */
-	uint32_t rank; /* of all rules: those without L7 condition first, then by name: the number of
-			* the rule everywhere (records, manifest, terminals). rules[rank] is this. */
+	uint32_t rank;		    /* of all rules: those without L7 condition first, then by name: the number of
+				     * the rule everywhere (records, manifest, terminals). rules[rank] is this. */
 	bool l7;
 	struct policy_sources from;
 	struct policy_targets to;
@@ -134,7 +142,7 @@ struct policy_rule {
 };
 
 struct policy_split {
-	uint32_t set; /* backend set */
+	uint32_t set;	    /* backend set */
 	const char *subset; /* NULL: the whole service */
 	uint32_t weight;
 };
@@ -143,7 +151,7 @@ struct policy_arm {
 	bool per_connection; /* written so; tcp and udp: always */
 	bool l7;
 	struct policy_sources from;
-	const struct cond *when; /* NULL: the last arm */
+	const struct cond *when;	 /* NULL: the last arm */
 	VEC(struct policy_split) splits; /* weight 0 left out */
 	struct span span;
 };
@@ -164,8 +172,8 @@ struct request_header {
 struct request {
 	uint32_t src, block, dst;
 	bool udp;
-	uint16_t port; /* the workload's */
-	bool http;     /* the destination port is http or grpc */
+	uint16_t port;			  /* the workload's */
+	bool http;			  /* the destination port is http or grpc */
 	const char *method, *host, *path; /* NULL: absent (opening of a connection) */
 	VEC(struct request_header) headers;
 };
@@ -173,7 +181,7 @@ struct request {
 enum expect_kind { EXPECT_ALLOW, EXPECT_DENY, EXPECT_SUBSET, EXPECT_AUDIT };
 struct policy_expect {
 	enum expect_kind kind;
-	const char *by; /* rule name, "default", subset name; NULL: any */
+	const char *by;		      /* rule name, "default", subset name; NULL: any */
 	VEC(struct request) requests; /* all must hold: `from group` is every member and one unknown */
 	VEC(const char *) labels;     /* for messages, one a request: "shop/frontend" */
 	struct span span;
@@ -188,7 +196,7 @@ enum mtls_mode { MTLS_OFF, MTLS_PERMISSIVE, MTLS_STRICT };
 struct policy_mtls {
 	enum mtls_mode mode;
 	struct range_set classes; /* scope: destination classes */
-	uint32_t port;            /* 0: every */
+	uint32_t port;		  /* 0: every */
 	struct span span;
 };
 
@@ -198,12 +206,12 @@ struct policy {
 	uint32_t sources; /* classes below this number are sources; behind: externals */
 	VEC(struct policy_interval) intervals;
 	uint32_t blocks;
-	VEC(uint32_t) block_dst; /* by block: destination class of an address that is no workload */
+	VEC(uint32_t) block_dst;	     /* by block: destination class of an address that is no workload */
 	VEC(struct policy_service) services; /* by qualified name */
 	VEC(struct policy_external) externals;
 	VEC(struct policy_identity) identities;
-	uint32_t sets; /* backend sets */
-	VEC(struct policy_rule) rules; /* by rank */
+	uint32_t sets;			   /* backend sets */
+	VEC(struct policy_rule) rules;	   /* by rank */
 	VEC(enum policy_verdict) defaults; /* by destination class; AUDIT: allow and report */
 	VEC(struct policy_arm) arms;
 	VEC(struct policy_never) nevers;

@@ -63,10 +63,24 @@ extern "C" int build_object(const build_file *files, size_t count, char **ret_ob
 	clang::DiagnosticsEngine diagnostics(llvm::makeIntrusiveRefCnt<clang::DiagnosticIDs>(), options,
 					     new clang::TextDiagnosticPrinter(log_stream, options.get()));
 	std::string main_file = std::string(folder) + files[0].name;
-	const char *arguments[] = {"-triple", "bpfel", "-target-cpu", "v3", "-emit-obj", "-O2", "-mrelocation-model",
-				   "static", "-debug-info-kind=constructor", "-dwarf-version=5",
-				   "-fdebug-compilation-dir=/mesh", "-disable-free", "-nostdsysteminc",
-				   "-nobuiltininc", "-std=gnu11", "-x", "c", main_file.c_str()};
+	const char *arguments[] = {"-triple",
+				   "bpfel",
+				   "-target-cpu",
+				   "v3",
+				   "-emit-obj",
+				   "-O2",
+				   "-mrelocation-model",
+				   "static",
+				   "-debug-info-kind=constructor",
+				   "-dwarf-version=5",
+				   "-fdebug-compilation-dir=/mesh",
+				   "-disable-free",
+				   "-nostdsysteminc",
+				   "-nobuiltininc",
+				   "-std=gnu11",
+				   "-x",
+				   "c",
+				   main_file.c_str()};
 	auto invocation = std::make_shared<clang::CompilerInvocation>();
 	if (!clang::CompilerInvocation::CreateFromArgs(*invocation, arguments, diagnostics)) {
 		*ret_log = copy_out(log_stream.str());

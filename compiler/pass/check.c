@@ -68,16 +68,18 @@ bool check_no_service_port(struct checker *checker, const struct ast_decl *servi
 			if (item->kind != ITEM_PORT)
 				continue;
 			struct range ports = check_item_ports(item);
-			is_workload |= overlaps(range, ports.lo, ports.hi) && range->lo >= ports.lo && range->hi <= ports.hi;
+			is_workload |=
+				overlaps(range, ports.lo, ports.hi) && range->lo >= ports.lo && range->hi <= ports.hi;
 			if (item->target >= 0 && item->target != item->ports->lo && range->lo == item->ports->lo &&
 			    range->hi == range->lo)
 				meant = item;
 		}
 		if (!meant || is_workload)
 			continue;
-		struct diag *diag = diag_add(checker->diags, DIAG_UNKNOWN_PORT, range->span,
-					     "%lld is the port of the service '%s'; conditions speak of the workload's, %lld",
-					     range->lo, service->name.text, meant->target);
+		struct diag *diag =
+			diag_add(checker->diags, DIAG_UNKNOWN_PORT, range->span,
+				 "%lld is the port of the service '%s'; conditions speak of the workload's, %lld",
+				 range->lo, service->name.text, meant->target);
 		diag->spans[1] = meant->span;
 		diag->labels[1] = "declared here";
 		diag->fix = arena_printf(checker->arena, "%lld", meant->target);
@@ -106,7 +108,8 @@ static bool declares(const struct ast_decl *service, const struct ast_range *ran
 
 /* ---- Addresses ---------------------------------------------------------------------------------- */
 
-static bool read_address(struct checker *checker, const struct ast_text *text, bool is_cidr, struct address_range *range)
+static bool read_address(struct checker *checker, const struct ast_text *text, bool is_cidr,
+			 struct address_range *range)
 {
 	struct diag *diag;
 	switch (address_read(text->text, range)) {
@@ -116,13 +119,14 @@ static bool read_address(struct checker *checker, const struct ast_text *text, b
 		diag_add(checker->diags, DIAG_BAD_ADDRESS, text->span, "an address without a prefix is wanted");
 		return false;
 	case ADDRESS_HOST_BITS:
-		diag = diag_add(checker->diags, DIAG_HOST_BITS, text->span, "'%s' has bits set behind its prefix", text->text);
+		diag = diag_add(checker->diags, DIAG_HOST_BITS, text->span, "'%s' has bits set behind its prefix",
+				text->text);
 		diag->fix = address_print(checker->arena, range);
 		diag->fix_span = text->span;
 		return false;
 	case ADDRESS_MAPPED:
-		diag_add(checker->diags, DIAG_MAPPED_ADDRESS, text->span, "write the IPv4 address: '%s' is one inside IPv6",
-			 text->text);
+		diag_add(checker->diags, DIAG_MAPPED_ADDRESS, text->span,
+			 "write the IPv4 address: '%s' is one inside IPv6", text->text);
 		return false;
 	default:
 		diag_add(checker->diags, DIAG_BAD_ADDRESS, text->span, "'%s' is no address", text->text);
@@ -144,8 +148,8 @@ static void check_cidr(struct checker *checker, const struct ast_item *item)
 		for (size_t i = 0; i < all.len && !inside; i++)
 			inside = range.is_v6 == all.at[i].is_v6 && range.lo >= all.at[i].lo && range.hi <= all.at[i].hi;
 		if (!inside)
-			diag_add(checker->diags, DIAG_OUTSIDE, text->span, "'%s' does not lie inside: there is nothing to take away",
-				 text->text);
+			diag_add(checker->diags, DIAG_OUTSIDE, text->span,
+				 "'%s' does not lie inside: there is nothing to take away", text->text);
 	}
 }
 
@@ -161,8 +165,8 @@ static const struct ast_item *shared_port(const struct ast_item *a, const struct
 {
 	for (; a; a = a->next)
 		for (const struct ast_item *other = b; a->kind == ITEM_PORT && other; other = other->next)
-			if (other->kind == ITEM_PORT && is_udp(a) == is_udp(other) && a->ports->lo <= other->ports->hi &&
-			    a->ports->hi >= other->ports->lo)
+			if (other->kind == ITEM_PORT && is_udp(a) == is_udp(other) &&
+			    a->ports->lo <= other->ports->hi && a->ports->hi >= other->ports->lo)
 				return a;
 	return NULL;
 }
@@ -202,7 +206,8 @@ static void check_once(struct checker *checker, const struct ast_decl *decl, con
 			continue;
 		if (item->kind == ITEM_SUBSET && strcmp(before->texts->text, item->texts->text) != 0)
 			continue;
-		struct diag *diag = diag_add(checker->diags, DIAG_DUPLICATE, item->span, "'%s' says this twice", decl->name.text);
+		struct diag *diag =
+			diag_add(checker->diags, DIAG_DUPLICATE, item->span, "'%s' says this twice", decl->name.text);
 		diag->spans[1] = before->span;
 		diag->labels[1] = "the first is here";
 		return;
@@ -221,7 +226,8 @@ static void check_address_clash(struct checker *checker, struct table *addresses
 	*mine = (struct owner){decl, text->span, table_get(addresses, key)};
 	table_put(addresses, key, mine);
 	for (const struct owner *other = mine->next; other; other = other->next) {
-		const struct ast_item *port = other->decl == decl ? decl->items : shared_port(decl->items, other->decl->items);
+		const struct ast_item *port =
+			other->decl == decl ? decl->items : shared_port(decl->items, other->decl->items);
 		if (!port)
 			continue;
 		struct diag *diag = diag_add(checker->diags, DIAG_PORT_CLASH, text->span, "%s and %s both serve %s%s",
@@ -253,7 +259,8 @@ static void check_item(struct checker *checker, struct table *addresses, struct 
 	case ITEM_IDENTITY:
 		check_once(checker, decl, item);
 		if (!spiffe_valid(item->texts->text))
-			diag_add(checker->diags, DIAG_BAD_IDENTITY, item->span, "'%s' is no SPIFFE ID", item->texts->text);
+			diag_add(checker->diags, DIAG_BAD_IDENTITY, item->span, "'%s' is no SPIFFE ID",
+				 item->texts->text);
 		break;
 	case ITEM_PORT:
 		check_port(checker, decl, item);
@@ -274,7 +281,8 @@ static void check_items(struct checker *checker, struct table *addresses, struct
 	bool port = false, cidr = false;
 	for (struct ast_item *item = decl->items; item; item = item->next) {
 		if (++count > ITEM_LIMIT) {
-			diag_add(checker->diags, DIAG_BOUND, item->span, "more than %d statements in one block", ITEM_LIMIT);
+			diag_add(checker->diags, DIAG_BOUND, item->span, "more than %d statements in one block",
+				 ITEM_LIMIT);
 			return;
 		}
 		check_item(checker, addresses, decl, item);
@@ -292,15 +300,16 @@ static void check_items(struct checker *checker, struct table *addresses, struct
 
 static void check_mesh(struct checker *checker, const struct ast_decl *mesh)
 {
-	const char *missing = !mesh->value.text		  ? "trust \"DOMAIN\""
+	const char *missing = !mesh->value.text		     ? "trust \"DOMAIN\""
 			      : mesh->ingress == EFFECT_NONE ? "ingress deny"
 			      : mesh->egress == EFFECT_NONE  ? "egress deny"
 							     : NULL;
 	if (missing)
-		diag_add(checker->diags, DIAG_NO_MESH, mesh->span, "the mesh header states trust, ingress and egress: `%s` is missing",
-			 missing);
+		diag_add(checker->diags, DIAG_NO_MESH, mesh->span,
+			 "the mesh header states trust, ingress and egress: `%s` is missing", missing);
 	if (mesh->value.text && !spiffe_valid(arena_printf(checker->arena, "spiffe://%s/x", mesh->value.text)))
-		diag_add(checker->diags, DIAG_BAD_IDENTITY, mesh->value.span, "'%s' is no trust domain", mesh->value.text);
+		diag_add(checker->diags, DIAG_BAD_IDENTITY, mesh->value.span, "'%s' is no trust domain",
+			 mesh->value.text);
 	else if (mesh->value.text && strchr(mesh->value.text, '/'))
 		diag_add(checker->diags, DIAG_BAD_IDENTITY, mesh->value.span, "a trust domain has no '/'");
 }
@@ -316,9 +325,9 @@ static void check_default(struct checker *checker, const struct ast_decl *decl)
 static const char *mtls_key(struct checker *checker, const struct ast_decl *decl)
 {
 	const struct ast_ref *scope = decl->scope;
-	const char *where = !scope ? "" : scope->kind == REF_NAMESPACE
-					  ? arena_printf(checker->arena, "%s/", scope->name.text)
-					  : ast_qualified(checker->arena, decl->ns, scope->name.text);
+	const char *where = !scope			   ? ""
+			    : scope->kind == REF_NAMESPACE ? arena_printf(checker->arena, "%s/", scope->name.text)
+							   : ast_qualified(checker->arena, decl->ns, scope->name.text);
 	return arena_printf(checker->arena, "%s %lld", where, decl->scope_port ? decl->scope_port->lo : 0);
 }
 
@@ -330,10 +339,12 @@ static void check_mtls(struct checker *checker, struct table *scopes, struct ast
 	if (port && (!check_ranges(checker, port) || port->next || port->lo != port->hi || !service))
 		diag_add(checker->diags, DIAG_BAD_PORT, port->span, "a scope is one port of one service");
 	else if (port && check_no_service_port(checker, service, port) && !declares(service, port, &near))
-		diag_add(checker->diags, DIAG_UNKNOWN_PORT, port->span, "'%s' declares no port %lld", service->name.text, port->lo);
+		diag_add(checker->diags, DIAG_UNKNOWN_PORT, port->span, "'%s' declares no port %lld",
+			 service->name.text, port->lo);
 	struct ast_decl *before = table_put(scopes, mtls_key(checker, decl), decl);
 	if (before) {
-		struct diag *diag = diag_add(checker->diags, DIAG_DUPLICATE, decl->span, "a second mtls statement for this scope");
+		struct diag *diag =
+			diag_add(checker->diags, DIAG_DUPLICATE, decl->span, "a second mtls statement for this scope");
 		diag->spans[1] = before->span;
 		diag->labels[1] = "the first is here";
 	}
@@ -341,16 +352,19 @@ static void check_mtls(struct checker *checker, struct table *scopes, struct ast
 		return;
 	long until = date_read(decl->value.text);
 	if (until < 0)
-		diag_add(checker->diags, DIAG_BAD_DATE, decl->value.span, "'%s' is no date: write YYYY-MM-DD", decl->value.text);
+		diag_add(checker->diags, DIAG_BAD_DATE, decl->value.span, "'%s' is no date: write YYYY-MM-DD",
+			 decl->value.text);
 	else if (checker->today >= 0 && until < checker->today)
-		diag_add(checker->diags, DIAG_BAD_DATE, decl->value.span, "this date has passed: decide between strict and off");
+		diag_add(checker->diags, DIAG_BAD_DATE, decl->value.span,
+			 "this date has passed: decide between strict and off");
 	else if (checker->today >= 0 && until - checker->today < 30)
-		diag_add(checker->diags, DIAG_DATE_SOON, decl->value.span, "plaintext ends in %ld days", until - checker->today);
+		diag_add(checker->diags, DIAG_DATE_SOON, decl->value.span, "plaintext ends in %ld days",
+			 until - checker->today);
 }
 
 /* The statement that holds for PORT of SERVICE: the narrowest. */
-static const struct ast_decl *mtls_of(struct checker *checker, const struct table *scopes, const struct ast_decl *service,
-				      uint32_t port)
+static const struct ast_decl *mtls_of(struct checker *checker, const struct table *scopes,
+				      const struct ast_decl *service, uint32_t port)
 {
 	const char *name = ast_qualified(checker->arena, service->ns, service->name.text);
 	const struct ast_decl *found = table_get(scopes, arena_printf(checker->arena, "%s %u", name, port));
@@ -375,7 +389,8 @@ static const struct ast_ref *plain_source(struct checker *checker, const struct 
 		if (decl->kind == DECL_CIDR)
 			return ref;
 		size_t count = 0;
-		struct ast_decl **leaves = decl->kind == DECL_GROUP ? ast_leaves(checker->arena, checker->ast, decl, &count) : NULL;
+		struct ast_decl **leaves =
+			decl->kind == DECL_GROUP ? ast_leaves(checker->arena, checker->ast, decl, &count) : NULL;
 		for (size_t i = 0; i < count; i++)
 			if (leaves[i]->kind == DECL_CIDR)
 				return ref;
@@ -410,9 +425,9 @@ static void check_rule_port(struct checker *checker, const struct ast_decl *rule
 		long long near;
 		if (declares(service, range, &near) || rule->effect != EFFECT_ALLOW)
 			continue;
-		struct diag *diag = diag_add(checker->diags, DIAG_UNKNOWN_PORT, range->span, "'%s' declares no port %lld%s%.0lld",
-					     service->name.text, range->lo, range->hi > range->lo ? ".." : "",
-					     range->hi > range->lo ? range->hi : 0);
+		struct diag *diag = diag_add(checker->diags, DIAG_UNKNOWN_PORT, range->span,
+					     "'%s' declares no port %lld%s%.0lld", service->name.text, range->lo,
+					     range->hi > range->lo ? ".." : "", range->hi > range->lo ? range->hi : 0);
 		diag->spans[1] = service->name.span;
 		diag->labels[1] = "declared here";
 		if (near > 0) {
@@ -502,17 +517,20 @@ static void check_spiffe(struct checker *checker, struct table *owners, struct a
 			span = item->span;
 	}
 	if (!id)
-		id = arena_printf(checker->arena, "spiffe://%s/ns/%s/sa/%s", checker->ast->mesh->value.text, decl->ns, account);
+		id = arena_printf(checker->arena, "spiffe://%s/ns/%s/sa/%s", checker->ast->mesh->value.text, decl->ns,
+				  account);
 	struct ast_decl *before = table_put(owners, id, decl);
 	if (!before)
 		return;
-	struct diag *diag = diag_add(checker->diags, DIAG_BAD_IDENTITY, span, "'%s' and '%s' have one SPIFFE ID: mTLS cannot tell them apart",
-				     before->name.text, decl->name.text);
+	struct diag *diag = diag_add(checker->diags, DIAG_BAD_IDENTITY, span,
+				     "'%s' and '%s' have one SPIFFE ID: mTLS cannot tell them apart", before->name.text,
+				     decl->name.text);
 	diag->spans[1] = before->name.span;
 	diag->labels[1] = "the other is here";
 }
 
-static void check_decl(struct checker *checker, struct table *addresses, const struct table *scopes, struct ast_decl *decl)
+static void check_decl(struct checker *checker, struct table *addresses, const struct table *scopes,
+		       struct ast_decl *decl)
 {
 	switch (decl->kind) {
 	case DECL_MESH:
@@ -530,7 +548,8 @@ static void check_decl(struct checker *checker, struct table *addresses, const s
 		break;
 	case DECL_IDENTITY:
 		if (!spiffe_valid(decl->value.text))
-			diag_add(checker->diags, DIAG_BAD_IDENTITY, decl->value.span, "'%s' is no SPIFFE ID", decl->value.text);
+			diag_add(checker->diags, DIAG_BAD_IDENTITY, decl->value.span, "'%s' is no SPIFFE ID",
+				 decl->value.text);
 		break;
 	case DECL_RULE:
 	case DECL_NEVER:
@@ -549,7 +568,10 @@ static void check_decl(struct checker *checker, struct table *addresses, const s
 
 void check(struct run *run)
 {
-	struct checker checker = {.run = run, .ast = run->ast, .arena = run->arena, .diags = &run->diags,
+	struct checker checker = {.run = run,
+				  .ast = run->ast,
+				  .arena = run->arena,
+				  .diags = &run->diags,
 				  .today = run->now ? date_read(run->now) : -1};
 	struct table addresses = {.arena = run->arena}, scopes = {.arena = run->arena}, owners = {.arena = run->arena};
 	for (struct ast_decl *decl = run->ast->first; decl; decl = decl->next)

@@ -15,7 +15,8 @@ static void check_subset(struct checker *checker, const struct ast_decl *service
 			return;
 		vec_push(checker->arena, &names, item->texts->text);
 	}
-	struct diag *diag = diag_add(checker->diags, DIAG_UNKNOWN_NAME, span, "'%s' has no subset '%s'", service->name.text, name);
+	struct diag *diag =
+		diag_add(checker->diags, DIAG_UNKNOWN_NAME, span, "'%s' has no subset '%s'", service->name.text, name);
 	diag->fix = diag_nearest(name, names.at, names.len);
 	diag->fix_span = span;
 }
@@ -36,8 +37,10 @@ static void check_splits(struct checker *checker, const struct ast_decl *service
 			check_subset(checker, service, split->subset->text, split->subset->span);
 		for (const struct ast_split *before = arm->splits; before != split; before = before->next)
 			if ((!before->subset && !split->subset) ||
-			    (before->subset && split->subset && strcmp(before->subset->text, split->subset->text) == 0)) {
-				diag_add(checker->diags, DIAG_BAD_ROUTE, split->span, "a second share for the same backends");
+			    (before->subset && split->subset &&
+			     strcmp(before->subset->text, split->subset->text) == 0)) {
+				diag_add(checker->diags, DIAG_BAD_ROUTE, split->span,
+					 "a second share for the same backends");
 				break;
 			}
 	}
@@ -59,7 +62,8 @@ void check_route(struct checker *checker, struct ast_decl *decl)
 		if (arm->sticky)
 			continue;
 		if (last && !last->when && !last->from)
-			diag_add(checker->diags, DIAG_BAD_ROUTE, arm->span, "nothing reaches an arm behind one without a condition");
+			diag_add(checker->diags, DIAG_BAD_ROUTE, arm->span,
+				 "nothing reaches an arm behind one without a condition");
 		check_splits(checker, service, arm);
 		check_condition(checker, arm->when, &speaks);
 		last = arm;
@@ -67,8 +71,9 @@ void check_route(struct checker *checker, struct ast_decl *decl)
 	if (!last)
 		diag_add(checker->diags, DIAG_EMPTY, decl->span, "a route without a split");
 	else if (last->when || last->from)
-		diag_add(checker->diags, DIAG_BAD_ROUTE, last->span, "the last arm has no condition: it takes what is left")->note =
-			"add `split 100;`";
+		diag_add(checker->diags, DIAG_BAD_ROUTE, last->span,
+			 "the last arm has no condition: it takes what is left")
+			->note = "add `split 100;`";
 }
 
 /* ---- Tests -------------------------------------------------------------------------------------- */
@@ -119,7 +124,8 @@ static void check_with(struct checker *checker, const struct ast_expect *expect,
 		method |= field == FIELD_METHOD || field == FIELD_GRPC_METHOD;
 	}
 	if (!method)
-		diag_add(checker->diags, DIAG_BAD_TEST, expect->with->span, "a request has a method: add http.method = \"GET\"");
+		diag_add(checker->diags, DIAG_BAD_TEST, expect->with->span,
+			 "a request has a method: add http.method = \"GET\"");
 }
 
 static void check_expect(struct checker *checker, struct ast_decl *test, struct ast_expect *expect)
@@ -131,7 +137,8 @@ static void check_expect(struct checker *checker, struct ast_decl *test, struct 
 			check_address(checker, ref);
 	for (const struct ast_ref *ref = expect->from->out; ref; ref = ref->next)
 		if (ref->kind == REF_ADDRESS)
-			diag_add(checker->diags, DIAG_BAD_TEST, ref->span, "leave this address out of the list instead");
+			diag_add(checker->diags, DIAG_BAD_TEST, ref->span,
+				 "leave this address out of the list instead");
 	if (to->kind == REF_NAME)
 		decl = ast_lookup(checker->arena, checker->ast, test, to->name.text);
 	if (to->kind == REF_ADDRESS)

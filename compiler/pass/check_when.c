@@ -48,8 +48,8 @@ static void unknown_field(struct checker *checker, const struct ast_expr *expr)
 	const char *names[FIELDS];
 	for (int i = 0; i < FIELDS; i++)
 		names[i] = field_text(i);
-	struct diag *diag = diag_add(checker->diags, DIAG_UNKNOWN_FIELD, expr->name.span, "unknown field '%s'",
-				     expr->name.text);
+	struct diag *diag =
+		diag_add(checker->diags, DIAG_UNKNOWN_FIELD, expr->name.span, "unknown field '%s'", expr->name.text);
 	diag->fix = diag_nearest(expr->name.text, names, FIELDS);
 	/* There are few fields, and no two are as near as a slip of the finger. */
 	diag->fix_sure = diag->fix && diag_distance(expr->name.text, diag->fix) <= 2;
@@ -64,10 +64,10 @@ static void check_available(struct checker *checker, const struct ast_expr *expr
 	bool wants_grpc = field == FIELD_GRPC_METHOD;
 	if (!speaks->l4 && (speaks->grpc || speaks->http) && !(wants_grpc && speaks->http))
 		return;
-	struct diag *diag =
-		diag_add(checker->diags, DIAG_UNKNOWN_FIELD, expr->name.span, "'%s' needs a destination whose ports are all %s%s%s%s",
-			 field_text(field), wants_grpc ? "grpc" : "http or grpc", speaks->culprit ? ": not so '" : "",
-			 speaks->culprit ? speaks->culprit : "", speaks->culprit ? "'" : "");
+	struct diag *diag = diag_add(checker->diags, DIAG_UNKNOWN_FIELD, expr->name.span,
+				     "'%s' needs a destination whose ports are all %s%s%s%s", field_text(field),
+				     wants_grpc ? "grpc" : "http or grpc", speaks->culprit ? ": not so '" : "",
+				     speaks->culprit ? speaks->culprit : "", speaks->culprit ? "'" : "");
 	diag->note = "name the port that speaks it: `to SERVICE port N`";
 }
 
@@ -105,7 +105,8 @@ static void check_key(struct checker *checker, const struct ast_expr *expr, enum
 	for (const char *c = expr->key ? expr->key : ""; *c; c++)
 		bad |= !isalnum((unsigned char)*c) && !strchr("!#$%&'*+-.^_`|~", *c);
 	if (keyed && !expr->key)
-		diag_add(checker->diags, DIAG_BAD_VALUE, expr->name.span, "which one? Write %s[\"name\"]", field_text(field));
+		diag_add(checker->diags, DIAG_BAD_VALUE, expr->name.span, "which one? Write %s[\"name\"]",
+			 field_text(field));
 	else if (!keyed && expr->key)
 		diag_add(checker->diags, DIAG_BAD_VALUE, expr->name.span, "'%s' has no parts", field_text(field));
 	else if (bad)

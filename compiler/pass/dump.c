@@ -23,7 +23,7 @@ static const char *text_of_expr(struct run *run, const struct ast_expr *expr)
 void dump_ast(FILE *out, struct run *run)
 {
 	static const char *const kinds[] = {"mesh",  "namespace", "default", "service", "external", "identity", "cidr",
-					    "group", "mtls",      "rule",    "route",   "never",    "test"};
+					    "group", "mtls",	  "rule",    "route",	"never",    "test"};
 	for (const struct ast_decl *decl = run->ast->first; decl; decl = decl->next) {
 		fprintf(out, "%s: %s %s", sources_where(run->arena, &run->sources, decl->span), kinds[decl->kind],
 			decl->name.text ? decl->name.text : "-");
@@ -45,7 +45,8 @@ void dump_policy(FILE *out, struct run *run)
 	const struct policy *policy = run->policy;
 	fprintf(out, "mesh %s trust %s\n", policy->mesh, policy->trust);
 	for (size_t i = 0; i < policy->classes.len; i++)
-		fprintf(out, "class %zu %s default %s\n", i, policy->classes.at[i].name, effects[policy->defaults.at[i]]);
+		fprintf(out, "class %zu %s default %s\n", i, policy->classes.at[i].name,
+			effects[policy->defaults.at[i]]);
 	for (size_t i = 0; i < policy->rules.len; i++)
 		fprintf(out, "rule %zu %s %s: %s\n", i, effects[policy->rules.at[i].effect], policy->rules.at[i].name,
 			policy_rule_text(run->arena, policy, i));
@@ -53,7 +54,8 @@ void dump_policy(FILE *out, struct run *run)
 		const struct policy_arm *arm = &policy->arms.at[i];
 		fprintf(out, "arm %zu of %s:", i, policy->services.at[arm->service].name);
 		for (size_t k = 0; k < arm->splits.len; k++)
-			fprintf(out, " %s %u", arm->splits.at[k].subset ? arm->splits.at[k].subset : "*", arm->splits.at[k].weight);
+			fprintf(out, " %s %u", arm->splits.at[k].subset ? arm->splits.at[k].subset : "*",
+				arm->splits.at[k].weight);
 		fputc('\n', out);
 	}
 }
@@ -103,7 +105,8 @@ static void dump_node(struct dumper *dumper, node_id node)
 	uint32_t count, from = 0;
 	if (diagram_is_terminal(node)) {
 		if (dumper->dot)
-			fprintf(dumper->out, "\t%s [shape=box, label=\"%s\"];\n", node_text(dumper, node), terminal_text(dumper, node));
+			fprintf(dumper->out, "\t%s [shape=box, label=\"%s\"];\n", node_text(dumper, node),
+				terminal_text(dumper, node));
 		return;
 	}
 	if (dumper->seen[node])
@@ -116,7 +119,8 @@ static void dump_node(struct dumper *dumper, node_id node)
 		const char *range = from == edges[i].hi ? arena_printf(dumper->run->arena, "%u", from)
 							: arena_printf(dumper->run->arena, "%u..%u", from, edges[i].hi);
 		if (dumper->dot)
-			fprintf(dumper->out, "\tn%u -> %s [label=\"%s\"];\n", node, node_text(dumper, edges[i].child), range);
+			fprintf(dumper->out, "\tn%u -> %s [label=\"%s\"];\n", node, node_text(dumper, edges[i].child),
+				range);
 		else
 			fprintf(dumper->out, "    %s -> %s\n", range,
 				diagram_is_terminal(edges[i].child) ? terminal_text(dumper, edges[i].child)
@@ -129,8 +133,8 @@ static void dump_node(struct dumper *dumper, node_id node)
 
 static void dump_all(FILE *out, struct run *run, bool dot)
 {
-	struct dumper dumper = {.out = out, .run = run, .dot = dot,
-				.seen = arena_alloc(run->arena, diagram_nodes(run->diagram) + 1)};
+	struct dumper dumper = {
+		.out = out, .run = run, .dot = dot, .seen = arena_alloc(run->arena, diagram_nodes(run->diagram) + 1)};
 	if (dot)
 		fputs("digraph policy {\n", out);
 	for (uint32_t dst = 0; dst < run->policy->classes.len; dst++) {

@@ -78,7 +78,7 @@ static int load(struct engine *engine, const void *bytes, size_t len)
 	engine->object = bpf_object__open_mem(bytes, len, NULL);
 	if (!engine->object)
 		return -ENOEXEC;
-	bpf_object__for_each_program(program, engine->object)
+	bpf_object__for_each_program (program, engine->object)
 		bpf_program__set_autoload(program, strcmp(bpf_program__name(program), "prove") == 0);
 	bpf_map__set_max_entries(bpf_object__find_map_by_name(engine->object, "vectors"), BATCH);
 	bpf_map__set_max_entries(bpf_object__find_map_by_name(engine->object, "answers"), BATCH);
@@ -127,7 +127,8 @@ int engine_program(const struct engine *engine)
 	return engine->program;
 }
 
-static int decide_batch(struct engine *engine, const struct mesh_vector *requests, struct mesh_answer *answers, uint32_t count)
+static int decide_batch(struct engine *engine, const struct mesh_vector *requests, struct mesh_answer *answers,
+			uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++)
 		if (bpf_map_update_elem(engine->vectors, &i, &requests[i], BPF_ANY))
@@ -143,7 +144,8 @@ static int decide_batch(struct engine *engine, const struct mesh_vector *request
 	return 0;
 }
 
-int engine_decide(struct engine *engine, const struct mesh_vector *requests, struct mesh_answer *answers, uint32_t count)
+int engine_decide(struct engine *engine, const struct mesh_vector *requests, struct mesh_answer *answers,
+		  uint32_t count)
 {
 	for (uint32_t done = 0; done < count; done += BATCH) {
 		uint32_t left = count - done < BATCH ? count - done : BATCH;

@@ -300,8 +300,10 @@ static void print_rule(struct text *head, struct text *tail, const struct ast_de
 
 static void print_simple(struct text *head, struct text *tail, const struct ast_decl *decl)
 {
-	static const char *const words[] = {[DECL_NAMESPACE] = "namespace ", [DECL_IDENTITY] = "identity ",
-					    [DECL_CIDR] = "cidr ", [DECL_GROUP] = "group "};
+	static const char *const words[] = {[DECL_NAMESPACE] = "namespace ",
+					    [DECL_IDENTITY] = "identity ",
+					    [DECL_CIDR] = "cidr ",
+					    [DECL_GROUP] = "group "};
 	if (decl->kind == DECL_MESH || decl->kind == DECL_DEFAULT) {
 		print_defaults(head, decl);
 	} else if (decl->kind == DECL_MTLS) {

@@ -33,11 +33,11 @@ void lower(struct run *run);   /* pass/lower.c: ast to policy */
 
 /* Common to the verbs: options that every verb takes, taken out of argv. */
 struct options {
-	const char *output;      /* -o */
-	const char *format;      /* --format, default "text" */
+	const char *output; /* -o */
+	const char *format; /* --format, default "text" */
 	bool color;
 	const char *now, *inventory;
-	bool fail_warning;       /* --fail-level warning */
+	bool fail_warning; /* --fail-level warning */
 };
 
 #endif

@@ -17,7 +17,7 @@ static const struct pass {
 	const char *name;
 	void (*run)(struct run *run);
 } passes[] = {
-	{"parse", parse}, {"resolve", resolve},    {"check", check},
+	{"parse", parse}, {"resolve", resolve},	   {"check", check},
 	{"lower", lower}, {"decide", pass_decide}, {"analyze", pass_analyze},
 };
 

@@ -41,7 +41,8 @@ int place_check_enforceable(struct run *run)
 				 "this arm of the route of '%s' depends on the content of requests", service->name);
 		else if (requests && !arm->per_connection && arm->splits.len > 1)
 			diag_add(&run->diags, DIAG_NOT_ENFORCEABLE, arm->span,
-				 "'%s' speaks http: its split is per request, which a node cannot do yet", service->name)
+				 "'%s' speaks http: its split is per request, which a node cannot do yet",
+				 service->name)
 				->note = "write 'split per connection ...' to split connections";
 	}
 	return run->diags.errors == before ? 0 : -ENOTSUP;
@@ -189,7 +190,7 @@ static void place_routes(struct placer *placer)
 		const struct policy_arm *arm = &policy->arms.at[i];
 		place_arm(placer, arm->splits.at, arm->splits.len, policy->services.at[arm->service].sticky);
 	}
-	for (uint32_t class = 0; class < plan->classes; class++) {
+	for (uint32_t class = 0; class < plan->classes; class ++) {
 		uint16_t arm = PLAN_NO_ARM;
 		if (policy->classes.at[class].kind == CLASS_SERVICE) {
 			const struct policy_service *service = &policy->services.at[policy->classes.at[class].service];
@@ -217,8 +218,9 @@ size_t plan_bytes(const struct plan *plan)
 	return plan->dsts.len * sizeof(*plan->dsts.at) + plan->cells.len * (sizeof(*plan->cells.at) + 4) +
 	       plan->combs.len * sizeof(*plan->combs.at) + (plan->matrix.len + plan->columns.len) * 2 +
 	       plan->outcomes.len * sizeof(*plan->outcomes.at) + plan->by_block.len * 2 +
-	       plan->intervals.len * (sizeof(*plan->intervals.at) + 2) + (plan->block_dst.len + plan->class_arm.len) * 2 +
-	       plan->arms.len * sizeof(*plan->arms.at) + plan->splits.len * sizeof(*plan->splits.at);
+	       plan->intervals.len * (sizeof(*plan->intervals.at) + 2) +
+	       (plan->block_dst.len + plan->class_arm.len) * 2 + plan->arms.len * sizeof(*plan->arms.at) +
+	       plan->splits.len * sizeof(*plan->splits.at);
 }
 
 static int check_bounds(struct placer *placer)

@@ -127,15 +127,40 @@ static void prove_packet(struct prover *prover, const char *hex, bool pass)
 static void prove_packets(struct prover *prover)
 {
 	/* IPv4 with a record-route option (RFC 791 section 3.1), TCP behind it. */
-	prove_packet(prover, "4600002c00000000400600" "00f0000001f0000002" "07040400" "00010050" "0000000000000000" "5002" "000000000000", false);
+	prove_packet(prover,
+		     "4600002c00000000400600"
+		     "00f0000001f0000002"
+		     "07040400"
+		     "00010050"
+		     "0000000000000000"
+		     "5002"
+		     "000000000000",
+		     false);
 	/* An IP protocol that is none of TCP, UDP, ICMP: SCTP. */
-	prove_packet(prover, "4500002000000000408400" "00f0000001f0000002" "000100500000000000000000", false);
+	prove_packet(prover,
+		     "4500002000000000408400"
+		     "00f0000001f0000002"
+		     "000100500000000000000000",
+		     false);
 	/* IPv4 whose TCP header ends after the ports. */
-	prove_packet(prover, "4500001800000000400600" "00f0000001f0000002" "00010050", false);
+	prove_packet(prover,
+		     "4500001800000000400600"
+		     "00f0000001f0000002"
+		     "00010050",
+		     false);
 	/* IPv6 with a destination-options header (RFC 8200 section 4.6). */
-	prove_packet(prover, "6000000000083c40" "01000000000000000000000000000001" "01000000000000000000000000000002" "0600010400000000", false);
+	prove_packet(prover,
+		     "6000000000083c40"
+		     "01000000000000000000000000000001"
+		     "01000000000000000000000000000002"
+		     "0600010400000000",
+		     false);
 	/* ICMP echo passes (language.md 14). */
-	prove_packet(prover, "4500001c00000000400100" "00f0000001f0000002" "0800f7ff00000000", true);
+	prove_packet(prover,
+		     "4500001c00000000400100"
+		     "00f0000001f0000002"
+		     "0800f7ff00000000",
+		     true);
 }
 
 void prove(struct run *run, struct plan *plan)

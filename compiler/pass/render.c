@@ -38,8 +38,8 @@ static void render_sizes(FILE *out, const struct plan *plan)
 	};
 	fputs("enum {\n", out);
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++)
-		fprintf(out, sizes[i].comment ? "\t%s = %zu, /* %s */\n" : "\t%s = %zu,\n", sizes[i].name, sizes[i].value,
-			sizes[i].comment);
+		fprintf(out, sizes[i].comment ? "\t%s = %zu, /* %s */\n" : "\t%s = %zu,\n", sizes[i].name,
+			sizes[i].value, sizes[i].comment);
 	fputs("};\n", out);
 }
 
@@ -94,7 +94,7 @@ const char *render(struct run *run, const struct plan *plan)
 
 const char *render_whole(struct run *run, const char *policy_h)
 {
-	static const char *const order[] = {"bpf.h", "abi.h",     "maps.h",	 "plan.h",	 "policy.h",
+	static const char *const order[] = {"bpf.h",	 "abi.h",    "maps.h",	  "plan.h",   "policy.h",
 					    "verdict.h", "report.h", "connect.h", "packet.h", "policy.bpf.c"};
 	const char *whole = "";
 	for (size_t i = 0; i < sizeof(order) / sizeof(*order); i++)

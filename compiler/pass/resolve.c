@@ -3,7 +3,10 @@
 #include "ir/literal.h"
 #include "pass/passes.h"
 
-enum { HINTS = 50, GROUP_DEPTH = 200 }; /* did-you-mean costs a walk over all names: not for every one of 10,000 errors */
+enum {
+	HINTS = 50,
+	GROUP_DEPTH = 200
+}; /* did-you-mean costs a walk over all names: not for every one of 10,000 errors */
 
 struct resolver {
 	struct run *run;
@@ -34,7 +37,8 @@ static void add_space(struct resolver *resolver, const char *ns)
 
 static void duplicate(struct resolver *resolver, const struct ast_decl *decl, const struct ast_decl *before)
 {
-	struct diag *diag = complain(resolver, DIAG_DUPLICATE, decl->name.span, "a second declaration of", decl->name.text);
+	struct diag *diag =
+		complain(resolver, DIAG_DUPLICATE, decl->name.span, "a second declaration of", decl->name.text);
 	diag->spans[1] = before->name.span;
 	diag->labels[1] = "the first is here";
 }
@@ -51,7 +55,8 @@ static void put_once(struct resolver *resolver, struct table *table, const char 
 static void check_name(struct resolver *resolver, const struct ast_text *name, bool is_rule)
 {
 	static const char *const taken[] = {"default", "self", "conflict", "unknown"};
-	bool bad = !name->text[0] || strchr(name->text, '/') || strcmp(name->text, "-") == 0 || strlen(name->text) > 253;
+	bool bad =
+		!name->text[0] || strchr(name->text, '/') || strcmp(name->text, "-") == 0 || strlen(name->text) > 253;
 	for (const char *c = name->text; *c; c++)
 		bad |= (unsigned char)*c < ' ';
 	if (bad)
@@ -186,7 +191,8 @@ static unsigned group_holds(struct resolver *resolver, struct ast_decl *group)
 	group->bound = state = arena_alloc(resolver->run->arena, sizeof(*state));
 	state->state = GROUP_OPEN;
 	if (++resolver->depth == GROUP_DEPTH && !resolver->said_deep++)
-		diag_add(&resolver->run->diags, DIAG_TOO_DEEP, group->name.span, "groups nested more than %d deep", GROUP_DEPTH);
+		diag_add(&resolver->run->diags, DIAG_TOO_DEEP, group->name.span, "groups nested more than %d deep",
+			 GROUP_DEPTH);
 	for (struct ast_text *member = group->members; member && resolver->depth < GROUP_DEPTH; member = member->next) {
 		struct ast_decl *found = bind_name(resolver, group, member);
 		state->holds |= found ? holds_of(resolver, found) : 0;
@@ -229,8 +235,8 @@ static void bind_ref(struct resolver *resolver, const struct ast_decl *decl, str
 	unsigned holds = found ? holds_of(resolver, found) : 0;
 	unsigned wrong = holds & (is_source ? HOLDS_EXTERNAL : HOLDS_IDENTITY | HOLDS_CIDR);
 	if (wrong) {
-		struct diag *diag = diag_add(&resolver->run->diags, DIAG_WRONG_KIND, ref->span, "'%s' %s %s %s", ref->name.text,
-					     found->kind == DECL_GROUP ? "holds" : "is",
+		struct diag *diag = diag_add(&resolver->run->diags, DIAG_WRONG_KIND, ref->span, "'%s' %s %s %s",
+					     ref->name.text, found->kind == DECL_GROUP ? "holds" : "is",
 					     wrong & HOLDS_EXTERNAL   ? "an external:"
 					     : wrong & HOLDS_IDENTITY ? "an identity:"
 								      : "a cidr:",
@@ -256,8 +262,8 @@ static void bind_service_name(struct resolver *resolver, struct ast_decl *decl, 
 	if (found && found->kind != DECL_SERVICE)
 		complain(resolver, DIAG_WRONG_KIND, name->span, "a service is wanted here, not", name->text);
 	else if (found && decl->kind == DECL_ROUTE)
-		put_once(resolver, &resolver->ast->routes,
-			 ast_qualified(resolver->run->arena, decl->ns, name->text), decl);
+		put_once(resolver, &resolver->ast->routes, ast_qualified(resolver->run->arena, decl->ns, name->text),
+			 decl);
 	decl->bound = found;
 }
 

@@ -126,7 +126,8 @@ static struct stretches stretches_of(struct rows *rows, node_id node, enum row_k
 	for (uint32_t i = 0, from = 0; i < highs; from = high[i].hi + 1, i++) {
 		node_id child = high[i].child;
 		if (diagram_is_terminal(child) || diagram_level(diagram, child) != LEVEL_SRC_LOW) {
-			stretch_add(rows, &list, from * 256, high[i].hi * 256 + 255, outcome_of_node(rows, child, kind));
+			stretch_add(rows, &list, from * 256, high[i].hi * 256 + 255,
+				    outcome_of_node(rows, child, kind));
 			continue;
 		}
 		uint32_t lows;

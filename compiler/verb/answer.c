@@ -10,7 +10,7 @@ static const char *verdict_of(const struct decision *decision)
 
 static const char *rule_of(const struct run *run, const struct decision *decision)
 {
-	return decision->refused     ? "malformed"
+	return decision->refused      ? "malformed"
 	       : decision->by_default ? "default"
 				      : run->policy->rules.at[decision->rule].name;
 }
@@ -23,9 +23,11 @@ static const char *where_of(struct run *run, const struct decision *decision)
 }
 
 /* The shares that the request is split by; NULL: it goes to no service, or not there. */
-static const struct policy_arm *arm_of(const struct run *run, const struct request *request, const struct decision *decision)
+static const struct policy_arm *arm_of(const struct run *run, const struct request *request,
+				       const struct decision *decision)
 {
-	if (!decision->allow || decision->arm == UINT32_MAX || run->policy->classes.at[request->dst].kind != CLASS_SERVICE)
+	if (!decision->allow || decision->arm == UINT32_MAX ||
+	    run->policy->classes.at[request->dst].kind != CLASS_SERVICE)
 		return NULL;
 	return &run->policy->arms.at[decision->arm];
 }
@@ -139,7 +141,10 @@ json_t *answer_request(struct run *run, const struct request *request)
 {
 	json_t *line = json_pack("{s:o, s:s, s:s, s:i}", "from", source_json(run, request), "to",
 				 run->policy->classes.at[request->dst].name, "protocol",
-				 request->udp ? "udp" : request->http ? "http" : "tcp", "port", request->port);
+				 request->udp	 ? "udp"
+				 : request->http ? "http"
+						 : "tcp",
+				 "port", request->port);
 	const struct {
 		const char *key, *value;
 	} texts[] = {{"method", request->method}, {"host", request->host}, {"path", request->path}};
@@ -166,8 +171,11 @@ void answer_print_misses(FILE *out, const char *indent, struct run *run, const s
 		if (near.from + near.to + near.when != 2 || (rule->effect == VERDICT_ALLOW) == decision->allow)
 			continue;
 		fprintf(out, "%snear: %s (%s) would %s, but not %s: %s\n", indent, rule->name,
-			sources_where(run->arena, &run->sources, rule->span), rule->effect == VERDICT_ALLOW ? "allow" : "match",
-			!near.from ? "this source" : !near.to ? "this port" : "this request",
+			sources_where(run->arena, &run->sources, rule->span),
+			rule->effect == VERDICT_ALLOW ? "allow" : "match",
+			!near.from ? "this source"
+			: !near.to ? "this port"
+				   : "this request",
 			policy_rule_text(run->arena, run->policy, rule->rank));
 		shown++;
 	}

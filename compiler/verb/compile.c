@@ -60,7 +60,8 @@ static int check_target(const struct compile *compile)
 {
 	if (compile->target_major > 5 || (compile->target_major == 5 && compile->target_minor >= 17))
 		return EXIT_YES;
-	return verb_cannot("a node of this version needs Linux 5.17 (bpf_loop); --target %s is older", compile->bundle.target);
+	return verb_cannot("a node of this version needs Linux 5.17 (bpf_loop); --target %s is older",
+			   compile->bundle.target);
 }
 
 static int emit_early(const struct compile *compile, struct run *run)
@@ -86,8 +87,9 @@ static int emit_early(const struct compile *compile, struct run *run)
 
 static int bug(const char *what, const char *log)
 {
-	fprintf(stderr, "meshc: a bug of ours: %s\n%s\n"
-			"Please report it with the policy and the output of `meshc compile --emit=c`.\n",
+	fprintf(stderr,
+		"meshc: a bug of ours: %s\n%s\n"
+		"Please report it with the policy and the output of `meshc compile --emit=c`.\n",
 		what, log ? log : "");
 	return EXIT_BUG;
 }
@@ -103,7 +105,8 @@ static int finish(const struct compile *compile, struct run *run, const struct p
 	if (compile->key && bundle_sign(bundle, bundle_len, compile->key, &why))
 		code = verb_cannot("%s: %s", compile->key, why);
 	if (!code)
-		code = verb_write(compile->options->output ? compile->options->output : "policy.bpf.o", bundle, bundle_len, 0666);
+		code = verb_write(compile->options->output ? compile->options->output : "policy.bpf.o", bundle,
+				  bundle_len, 0666);
 	if (!code && !compile->key && !compile->options->output)
 		fputs("policy.bpf.o is not signed: `meshc sign -k KEY policy.bpf.o`, or compile with -k KEY\n", stderr);
 	free(bundle);
@@ -147,7 +150,10 @@ static int back_end(const struct compile *compile, struct run *run)
 
 int verb_compile(const struct options *options, int argc, char **argv)
 {
-	struct compile compile = {.options = options, .stage = STAGE_OBJECT, .target_major = 6, .target_minor = 1,
+	struct compile compile = {.options = options,
+				  .stage = STAGE_OBJECT,
+				  .target_major = 6,
+				  .target_minor = 1,
 				  .bundle = {.target = TARGET_DEFAULT, .version = 1}};
 	struct run run;
 	int paths = 0;

@@ -98,7 +98,8 @@ static void print_fish_flag(const char *condition, const char *name, size_t len,
 static void print_fish(void)
 {
 	for (int i = 0; i < WORDS; i++)
-		printf("complete -c meshc -n __fish_use_subcommand -f -a %s -d \"%s\"\n", words[i].verb, words[i].summary);
+		printf("complete -c meshc -n __fish_use_subcommand -f -a %s -d \"%s\"\n", words[i].verb,
+		       words[i].summary);
 	for (int i = 0; i < WORDS; i++)
 		for (const char *c = words[i].flags; *c; c += strcspn(c, " "), c += *c == ' ') {
 			char condition[64];

@@ -98,7 +98,8 @@ static const char *source_text(const struct coverage *coverage, struct span span
 	return arena_printf(coverage->run->arena, "%.*s", (int)span.len, file->text + span.offset);
 }
 
-static void add_untouched(const struct coverage *coverage, json_t *list, uint32_t rank, struct span span, const char *what)
+static void add_untouched(const struct coverage *coverage, json_t *list, uint32_t rank, struct span span,
+			  const char *what)
 {
 	struct run *run = coverage->run;
 	json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "rule", run->policy->rules.at[rank].name, "where",
@@ -113,12 +114,16 @@ static json_t *untouched_json(const struct coverage *coverage)
 		const struct policy_rule *rule = &coverage->run->policy->rules.at[rank];
 		if (!coverage->rules[rank])
 			add_untouched(coverage, list, rank, rule->span,
-				      rule->effect == VERDICT_AUDIT ? "no test meets this audit" : "no test is decided by it");
+				      rule->effect == VERDICT_AUDIT ? "no test meets this audit"
+								    : "no test is decided by it");
 		for (size_t i = coverage->first_atom[rank]; i < coverage->first_atom[rank + 1]; i++) {
 			const struct atom *atom = &coverage->atoms.at[i];
 			if (!atom->met || !atom->missed)
 				add_untouched(coverage, list, rank, atom->cond->span,
-					      arena_printf(arena, "no test %s %s", atom->met ? "misses" : atom->missed ? "meets" : "asks",
+					      arena_printf(arena, "no test %s %s",
+							   atom->met	  ? "misses"
+							   : atom->missed ? "meets"
+									  : "asks",
 							   source_text(coverage, atom->cond->span)));
 		}
 	}
@@ -127,10 +132,10 @@ static json_t *untouched_json(const struct coverage *coverage)
 
 json_t *coverage_json(const struct coverage *coverage)
 {
-	return json_pack("{s:i, s:{s:I, s:I}, s:{s:I, s:I}, s:o}", "percent", (int)coverage_percent(coverage), "rules", "all",
-			 (json_int_t)coverage->run->policy->rules.len, "touched", (json_int_t)touched_rules(coverage), "atoms",
-			 "all", (json_int_t)(2 * coverage->atoms.len), "touched", (json_int_t)touched_atoms(coverage), "untouched",
-			 untouched_json(coverage));
+	return json_pack("{s:i, s:{s:I, s:I}, s:{s:I, s:I}, s:o}", "percent", (int)coverage_percent(coverage), "rules",
+			 "all", (json_int_t)coverage->run->policy->rules.len, "touched",
+			 (json_int_t)touched_rules(coverage), "atoms", "all", (json_int_t)(2 * coverage->atoms.len),
+			 "touched", (json_int_t)touched_atoms(coverage), "untouched", untouched_json(coverage));
 }
 
 void coverage_print(const struct coverage *coverage)
@@ -138,9 +143,11 @@ void coverage_print(const struct coverage *coverage)
 	json_t *list = untouched_json(coverage), *item;
 	size_t i;
 	printf("coverage: %u %%, %zu of %zu rules, %zu of %zu outcomes of conditions\n", coverage_percent(coverage),
-	       touched_rules(coverage), coverage->run->policy->rules.len, touched_atoms(coverage), 2 * coverage->atoms.len);
-	json_array_foreach(list, i, item)
+	       touched_rules(coverage), coverage->run->policy->rules.len, touched_atoms(coverage),
+	       2 * coverage->atoms.len);
+	json_array_foreach (list, i, item)
 		printf("  %s: %s: %s\n", json_string_value(json_object_get(item, "where")),
-		       json_string_value(json_object_get(item, "rule")), json_string_value(json_object_get(item, "what")));
+		       json_string_value(json_object_get(item, "rule")),
+		       json_string_value(json_object_get(item, "what")));
 	json_decref(list);
 }

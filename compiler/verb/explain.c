@@ -18,7 +18,8 @@ static int list_codes(const struct options *options)
 		char code[16];
 		snprintf(code, sizeof(code), "M%04u", page->code);
 		json_array_append_new(all, json_pack("{s:s, s:s, s:s, s:s}", "code", code, "severity",
-						     diag_severity_name(page->severity), "text", page->text, "page", page->page));
+						     diag_severity_name(page->severity), "text", page->text, "page",
+						     page->page));
 	}
 	if (json) {
 		json_dumpf(all, stdout, JSON_INDENT(2));

@@ -63,8 +63,8 @@ static json_t *region_json(const struct run *run, struct span span)
 	struct span end = {span.file, span.offset + span.len, 0};
 	sources_place(&run->sources, span, &line, &column);
 	sources_place(&run->sources, end, &end_line, &end_column);
-	return json_pack("{s:i, s:i, s:i, s:i}", "startLine", (int)line, "startColumn", (int)column, "endLine", (int)end_line,
-			 "endColumn", (int)end_column);
+	return json_pack("{s:i, s:i, s:i, s:i}", "startLine", (int)line, "startColumn", (int)column, "endLine",
+			 (int)end_line, "endColumn", (int)end_column);
 }
 
 static json_t *location_json(const struct run *run, struct span span, const char *label)
@@ -84,8 +84,9 @@ static const char *fingerprint(const struct run *run, const struct diag *diag)
 	struct span span = diag->spans[0];
 	bool placed = has_place(run, span);
 	const struct source_file *file = placed ? &run->sources.files.at[span.file] : NULL;
-	const char *text = arena_printf(run->arena, "%d\n%s\n%s\n%.*s", diag->code, file ? file->name : "", diag->message,
-					placed ? (int)span.len : 0, placed ? file->text + span.offset : "");
+	const char *text =
+		arena_printf(run->arena, "%d\n%s\n%s\n%.*s", diag->code, file ? file->name : "", diag->message,
+			     placed ? (int)span.len : 0, placed ? file->text + span.offset : "");
 	EVP_Digest(text, strlen(text), digest, &len, EVP_sha256(), NULL);
 	char *hex = arena_alloc(run->arena, 33);
 	for (int i = 0; i < 16; i++)
@@ -96,23 +97,25 @@ static const char *fingerprint(const struct run *run, const struct diag *diag)
 static json_t *fixes_json(const struct run *run, const struct diag *diag)
 {
 	return json_pack("[{s:{s:s}, s:[{s:{s:s}, s:[{s:o, s:{s:s}}]}]}]", "description", "text",
-			 diag->fix_sure ? "replace (sure)" : "replace (perhaps)", "artifactChanges", "artifactLocation", "uri",
-			 run->sources.files.at[diag->fix_span.file].name, "replacements", "deletedRegion",
+			 diag->fix_sure ? "replace (sure)" : "replace (perhaps)", "artifactChanges", "artifactLocation",
+			 "uri", run->sources.files.at[diag->fix_span.file].name, "replacements", "deletedRegion",
 			 region_json(run, diag->fix_span), "insertedContent", "text", diag->fix);
 }
 
 static json_t *result_json(const struct run *run, const struct diag *diag, int rule)
 {
-	json_t *result = json_pack("{s:s, s:i, s:s, s:{s:s}, s:{s:s}}", "ruleId", code_of(run, diag), "ruleIndex", rule, "level",
-				   levels[diag->severity], "message", "text",
-				   diag->note ? arena_printf(run->arena, "%s\n%s", diag->message, diag->note) : diag->message,
-				   "partialFingerprints", "meshc/v1", fingerprint(run, diag));
+	json_t *result =
+		json_pack("{s:s, s:i, s:s, s:{s:s}, s:{s:s}}", "ruleId", code_of(run, diag), "ruleIndex", rule, "level",
+			  levels[diag->severity], "message", "text",
+			  diag->note ? arena_printf(run->arena, "%s\n%s", diag->message, diag->note) : diag->message,
+			  "partialFingerprints", "meshc/v1", fingerprint(run, diag));
 	if (has_place(run, diag->spans[0]))
 		json_object_set_new(result, "locations", json_pack("[o]", location_json(run, diag->spans[0], NULL)));
 	json_t *related = json_array();
 	for (int i = 1; i < 3; i++)
 		if (has_place(run, diag->spans[i]))
-			json_array_append_new(related, location_json(run, diag->spans[i], diag->labels[i] ? diag->labels[i] : "here"));
+			json_array_append_new(related, location_json(run, diag->spans[i],
+								     diag->labels[i] ? diag->labels[i] : "here"));
 	if (json_array_size(related))
 		json_object_set(result, "relatedLocations", related);
 	json_decref(related);
@@ -126,10 +129,11 @@ static json_t *rules_json(const struct run *run)
 {
 	json_t *rules = json_array();
 	for (const struct diag_page *page = diag_next_page(NULL); page; page = diag_next_page(page))
-		json_array_append_new(rules, json_pack("{s:s, s:{s:s}, s:{s:s}, s:{s:s}}", "id",
-						       arena_printf(run->arena, "M%04u", page->code), "shortDescription", "text",
-						       page->text, "fullDescription", "text", page->page, "defaultConfiguration",
-						       "level", levels[page->severity]));
+		json_array_append_new(rules,
+				      json_pack("{s:s, s:{s:s}, s:{s:s}, s:{s:s}}", "id",
+						arena_printf(run->arena, "M%04u", page->code), "shortDescription",
+						"text", page->text, "fullDescription", "text", page->page,
+						"defaultConfiguration", "level", levels[page->severity]));
 	return rules;
 }
 
@@ -146,11 +150,12 @@ void findings_print_sarif(const struct run *run)
 {
 	json_t *results = json_array();
 	for (size_t i = 0; i < run->diags.all.len; i++)
-		json_array_append_new(results, result_json(run, &run->diags.all.at[i], rule_index(run->diags.all.at[i].code)));
+		json_array_append_new(results,
+				      result_json(run, &run->diags.all.at[i], rule_index(run->diags.all.at[i].code)));
 	json_t *log = json_pack("{s:s, s:s, s:[{s:{s:{s:s, s:s, s:o}}, s:s, s:o}]}", "$schema",
-				"https://json.schemastore.org/sarif-2.1.0.json", "version", "2.1.0", "runs", "tool", "driver", "name",
-				"meshc", "version", MESHC_VERSION, "rules", rules_json(run), "columnKind", "unicodeCodePoints",
-				"results", results);
+				"https://json.schemastore.org/sarif-2.1.0.json", "version", "2.1.0", "runs", "tool",
+				"driver", "name", "meshc", "version", MESHC_VERSION, "rules", rules_json(run),
+				"columnKind", "unicodeCodePoints", "results", results);
 	json_dumpf(log, stdout, JSON_INDENT(2));
 	putchar('\n');
 	json_decref(log);
@@ -196,7 +201,7 @@ void findings_print_github(const struct run *run)
 static int fix_compare(const void *left, const void *right)
 {
 	const struct diag *const *a = left, *const *b = right;
-	return (*a)->fix_span.offset < (*b)->fix_span.offset ? -1 : (*a)->fix_span.offset > (*b)->fix_span.offset;
+	return (*a)->fix_span.offset<(*b)->fix_span.offset ? -1 : (*a)->fix_span.offset>(*b)->fix_span.offset;
 }
 
 /* The text of FILE with its sure fixes; of two that overlap, the first. NULL: there is none. */

@@ -20,7 +20,8 @@ static void print_lines(char mark, const char *text, const char *end)
 {
 	while (text < end) {
 		const char *next = line_end(text);
-		printf("%c%.*s%s", mark, (int)(next - text), text, next[-1] == '\n' ? "" : "\n\\ No newline at end of file\n");
+		printf("%c%.*s%s", mark, (int)(next - text), text,
+		       next[-1] == '\n' ? "" : "\n\\ No newline at end of file\n");
 		text = next;
 	}
 }
@@ -46,7 +47,8 @@ static void print_diff(const char *name, const char *old, const char *new)
 	a_end = a_end > a && a_end[-1] == '\n' ? a_end : line_end(a_end);
 	b_end = b_end > b && b_end[-1] == '\n' ? b_end : line_end(b_end);
 	unsigned before = count_lines(old, a), removed = count_lines(a, a_end), added = count_lines(b, b_end);
-	printf("--- %s\n+++ %s\n@@ -%u,%u +%u,%u @@\n", name, name, before + (removed > 0), removed, before + (added > 0), added);
+	printf("--- %s\n+++ %s\n@@ -%u,%u +%u,%u @@\n", name, name, before + (removed > 0), removed,
+	       before + (added > 0), added);
 	print_lines('-', a, a_end);
 	print_lines('+', b, b_end);
 }

@@ -14,7 +14,8 @@ static int write_pem(const char *path, EVP_PKEY *key, bool private)
 		   : private ? PEM_write_bio_PKCS8PrivateKey(out, key, NULL, NULL, 0, NULL, NULL)
 			     : PEM_write_bio_PUBKEY(out, key);
 	long len = done ? BIO_get_mem_data(out, &text) : 0;
-	int code = len > 0 ? verb_write(path, text, len, private ? 0600 : 0644) : verb_cannot("the key cannot be written");
+	int code =
+		len > 0 ? verb_write(path, text, len, private ? 0600 : 0644) : verb_cannot("the key cannot be written");
 	BIO_free(out);
 	return code;
 }

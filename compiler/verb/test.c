@@ -75,9 +75,9 @@ static const char *expected_text(struct run *run, const struct policy_expect *ex
 {
 	static const char *const kinds[] = {"allow", "deny", "subset", "audit"};
 	return arena_printf(run->arena, "%s%s%s", kinds[expect->kind],
-			    !expect->by				   ? ""
+			    !expect->by			    ? ""
 			    : expect->kind == EXPECT_SUBSET ? " "
-							   : " by ",
+							    : " by ",
 			    expect->by ? expect->by : "");
 }
 
@@ -91,7 +91,8 @@ static void note_result(struct testing *testing, const struct policy_test *test,
 		coverage_note(testing->coverage, &expect->requests.at[number], decision);
 }
 
-static int run_request(struct testing *testing, const struct policy_test *test, const struct policy_expect *expect, size_t i)
+static int run_request(struct testing *testing, const struct policy_test *test, const struct policy_expect *expect,
+		       size_t i)
 {
 	struct run *run = testing->run;
 	const struct request *request = &expect->requests.at[i];
@@ -103,8 +104,8 @@ static int run_request(struct testing *testing, const struct policy_test *test, 
 	const struct decision *decision = testing->model ? &model : &kernel;
 	if (testing->model && testing->kernel && !agree(&model, &kernel)) {
 		note_result(testing, test, expect, i, false, &model,
-			    arena_printf(run->arena, "%s from the model but %s from the kernel", answer_text(run, &model),
-					 answer_text(run, &kernel)));
+			    arena_printf(run->arena, "%s from the model but %s from the kernel",
+					 answer_text(run, &model), answer_text(run, &kernel)));
 		return EXIT_YES;
 	}
 	note_result(testing, test, expect, i, is_met(run, expect, request, decision), decision,
@@ -157,8 +158,9 @@ static void print_failure(const struct testing *testing, const struct result *re
 	const struct request *request = &result->expect->requests.at[result->number];
 	json_t *line = answer_request(run, request);
 	char *text = json_dumps(line, JSON_COMPACT);
-	printf("FAIL %s: '%s': expected %s from %s, got %s\n     request: %s\n", where_of(testing, result), result->test->name,
-	       expected_text(run, result->expect), result->expect->labels.at[result->number], result->got, text);
+	printf("FAIL %s: '%s': expected %s from %s, got %s\n     request: %s\n", where_of(testing, result),
+	       result->test->name, expected_text(run, result->expect), result->expect->labels.at[result->number],
+	       result->got, text);
 	if (!result->decision.depends && !result->decision.refused)
 		answer_print_misses(stdout, "     ", run, request, &result->decision);
 	free(text);
@@ -188,16 +190,15 @@ static void print_json(const struct testing *testing)
 	json_t *results = json_array();
 	for (size_t i = 0; i < testing->results.len; i++) {
 		const struct result *result = &testing->results.at[i];
-		json_array_append_new(results, json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:o}", "test", result->test->name, "where",
-							 where_of(testing, result), "from",
-							 result->expect->labels.at[result->number], "expected",
-							 expected_text(testing->run, result->expect), "got", result->got, "passed",
-							 result->passed, "request",
-							 answer_request(testing->run,
-									&result->expect->requests.at[result->number])));
+		json_array_append_new(
+			results, json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:o}", "test", result->test->name, "where",
+					   where_of(testing, result), "from", result->expect->labels.at[result->number],
+					   "expected", expected_text(testing->run, result->expect), "got", result->got,
+					   "passed", result->passed, "request",
+					   answer_request(testing->run, &result->expect->requests.at[result->number])));
 	}
-	json_t *all = json_pack("{s:I, s:I, s:o}", "passed", (json_int_t)(testing->results.len - testing->failed), "failed",
-				(json_int_t)testing->failed, "results", results);
+	json_t *all = json_pack("{s:I, s:I, s:o}", "passed", (json_int_t)(testing->results.len - testing->failed),
+				"failed", (json_int_t)testing->failed, "results", results);
 	if (testing->coverage)
 		json_object_set_new(all, "coverage", coverage_json(testing->coverage));
 	json_dumpf(all, stdout, JSON_INDENT(2));
@@ -229,7 +230,8 @@ static void print_junit(const struct testing *testing)
 	       testing->results.len, testing->failed);
 	for (size_t i = 0, end; i < testing->results.len; i = end) {
 		size_t failed = 0;
-		for (end = i; end < testing->results.len && testing->results.at[end].test == testing->results.at[i].test; end++)
+		for (end = i;
+		     end < testing->results.len && testing->results.at[end].test == testing->results.at[i].test; end++)
 			failed += !testing->results.at[end].passed;
 		fputs("  <testsuite", stdout);
 		print_attribute("name", testing->results.at[i].test->name);
@@ -238,9 +240,10 @@ static void print_junit(const struct testing *testing)
 			const struct result *result = &testing->results.at[k];
 			fputs("    <testcase", stdout);
 			print_attribute("classname", result->test->name);
-			print_attribute("name", arena_printf(testing->run->arena, "%s: %s from %s", where_of(testing, result),
-							     expected_text(testing->run, result->expect),
-							     result->expect->labels.at[result->number]));
+			print_attribute("name",
+					arena_printf(testing->run->arena, "%s: %s from %s", where_of(testing, result),
+						     expected_text(testing->run, result->expect),
+						     result->expect->labels.at[result->number]));
 			fputs(result->passed ? "/>\n" : "><failure", stdout);
 			if (result->passed)
 				continue;
@@ -307,7 +310,8 @@ static uint64_t stamp_of(const struct run *run)
 	for (size_t i = 0; i < run->sources.files.len; i++) {
 		struct stat at = {0};
 		if (!stat(run->sources.files.at[i].name, &at))
-			stamp = (stamp + at.st_ino + at.st_size) * 1000003 + at.st_mtim.tv_sec * 31 + at.st_mtim.tv_nsec;
+			stamp = (stamp + at.st_ino + at.st_size) * 1000003 + at.st_mtim.tv_sec * 31 +
+				at.st_mtim.tv_nsec;
 	}
 	return stamp;
 }

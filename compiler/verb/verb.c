@@ -146,7 +146,8 @@ int verb_slurp(const char *path, size_t limit, char **ret_bytes, size_t *ret_len
 int verb_write(const char *path, const void *bytes, size_t len, unsigned mode)
 {
 	if (!path || strcmp(path, "-") == 0)
-		return fwrite(bytes, 1, len, stdout) == len ? EXIT_YES : verb_cannot("standard output: %s", strerror(errno));
+		return fwrite(bytes, 1, len, stdout) == len ? EXIT_YES
+							    : verb_cannot("standard output: %s", strerror(errno));
 	struct stat at;
 	/* A device or a pipe is written to, not replaced. */
 	bool in_place = stat(path, &at) == 0 && !S_ISREG(at.st_mode);

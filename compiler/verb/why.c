@@ -31,7 +31,7 @@ static void print_answer(struct run *run, const struct request *request, const s
 		if (decision->depends || decision->by_default || decision->matching[i] != decision->rule)
 			print_rules(run, decision->depends ? "open:" : "matches, too:", &decision->matching[i], 1);
 	print_rules(run, "audited by", decision->audits, decision->audit_count);
-	json_object_foreach((json_t *)shares, name, share)
+	json_object_foreach ((json_t *)shares, name, share)
 		printf("  %5.1f %% to %s\n", json_real_value(share) * 100, name);
 	if (!decision->depends && !decision->refused)
 		answer_print_misses(stdout, "  ", run, request, decision);

@@ -53,9 +53,9 @@ int main(int argc, char **argv)
 	}
 	answer[strcspn(answer, "\n")] = 0;
 	printf("%s %.1f %s\n",
-	       r > 0                ? "ok"
+	       r > 0		    ? "ok"
 	       : r == -ECONNREFUSED ? "refused"
-	       : r == -EPERM        ? "eperm"
+	       : r == -EPERM	    ? "eperm"
 	       : r == -ETIMEDOUT    ? "timeout"
 				    : strerror(-r),
 	       now_ms() - begun, answer);

@@ -13,7 +13,8 @@
 static struct loop *loop;
 static struct sockaddr_un address = {.sun_family = AF_UNIX};
 
-static json_t *answer(void *context, const json_t *body, int fd, const struct ucred *peer, struct control_client *client)
+static json_t *answer(void *context, const json_t *body, int fd, const struct ucred *peer,
+		      struct control_client *client)
 {
 	(void)context;
 	(void)peer;

@@ -58,8 +58,11 @@ static int attach(char **argv)
 		return failed(argv[0]);
 	enum bpf_attach_type type = bpf_program__expected_attach_type(program);
 	if (strcmp(how, "link") == 0)
-		return bpf_link_create(bpf_program__fd(program), cgroup, type, NULL) < 0 ? failed("link") : attached(true);
-	unsigned flags = strcmp(how, "multi") == 0 ? BPF_F_ALLOW_MULTI : strcmp(how, "override") == 0 ? BPF_F_ALLOW_OVERRIDE : 0;
+		return bpf_link_create(bpf_program__fd(program), cgroup, type, NULL) < 0 ? failed("link")
+											 : attached(true);
+	unsigned flags = strcmp(how, "multi") == 0	? BPF_F_ALLOW_MULTI
+			 : strcmp(how, "override") == 0 ? BPF_F_ALLOW_OVERRIDE
+							: 0;
 	return bpf_prog_attach(bpf_program__fd(program), cgroup, type, flags) ? failed("attach") : attached(false);
 }
 
@@ -139,9 +142,10 @@ static int age(char **argv)
 static int count(char **argv)
 {
 	static const enum bpf_attach_type types[] = {
-		BPF_CGROUP_INET4_CONNECT, BPF_CGROUP_INET6_CONNECT, BPF_CGROUP_UDP4_SENDMSG, BPF_CGROUP_UDP6_SENDMSG,
-		BPF_CGROUP_UDP4_RECVMSG, BPF_CGROUP_UDP6_RECVMSG, BPF_CGROUP_INET4_GETPEERNAME, BPF_CGROUP_INET6_GETPEERNAME,
-		BPF_CGROUP_INET_INGRESS, BPF_CGROUP_INET_EGRESS, BPF_CGROUP_INET_SOCK_CREATE, BPF_CGROUP_SOCK_OPS};
+		BPF_CGROUP_INET4_CONNECT,     BPF_CGROUP_INET6_CONNECT,	    BPF_CGROUP_UDP4_SENDMSG,
+		BPF_CGROUP_UDP6_SENDMSG,      BPF_CGROUP_UDP4_RECVMSG,	    BPF_CGROUP_UDP6_RECVMSG,
+		BPF_CGROUP_INET4_GETPEERNAME, BPF_CGROUP_INET6_GETPEERNAME, BPF_CGROUP_INET_INGRESS,
+		BPF_CGROUP_INET_EGRESS,	      BPF_CGROUP_INET_SOCK_CREATE,  BPF_CGROUP_SOCK_OPS};
 	unsigned sum = 0;
 	int cgroup = open(argv[0], O_RDONLY | O_DIRECTORY);
 	for (size_t i = 0; i < sizeof(types) / sizeof(*types); i++) {
@@ -166,7 +170,8 @@ int main(int argc, char **argv)
 		const char *name;
 		int words;
 		int (*run)(char **argv);
-	} verbs[] = {{"attach", 3, attach}, {"detach", 1, detach}, {"lookup", 2, lookup}, {"clear", 1, clear}, {"age", 2, age}, {"count", 1, count}};
+	} verbs[] = {{"attach", 3, attach}, {"detach", 1, detach}, {"lookup", 2, lookup},
+		     {"clear", 1, clear},   {"age", 2, age},	   {"count", 1, count}};
 	for (size_t i = 0; argc > 1 && i < sizeof(verbs) / sizeof(*verbs); i++)
 		if (strcmp(argv[1], verbs[i].name) == 0 && argc >= 2 + verbs[i].words)
 			return verbs[i].run(argv + 2);

@@ -6,8 +6,9 @@
  *
  * Each thread takes the addresses in turn: connect (1 s at most), with --request send TEXT and wait for
  * an answer, close by RST (no TIME_WAIT). Answers are told apart by their first byte; with --last they
- * are read to their end, and told apart by the last. --expect: exit 1 if any ended otherwise. --keep holds one connection for each address, sends TEXT every
- * 20 ms and tells when and how it ended. One JSON object to stdout. Nothing is retried. */
+ * are read to their end, and told apart by the last. --expect: exit 1 if any ended otherwise. --keep holds one
+ * connection for each address, sends TEXT every 20 ms and tells when and how it ended. One JSON object to stdout.
+ * Nothing is retried. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -28,7 +29,7 @@
 enum { MOST_TARGETS = 64, MOST_THREADS = 64, TIMEOUT_MS = 1000, BUCKETS = 4096 /* of 1/16 octave */ };
 enum outcome { OK, REFUSED, NOT_PERMITTED, RESET, TIMEOUT, UNREACHABLE, CLOSED, OTHER, OUTCOMES };
 static const char *const outcome_names[] = {"ok",      "refused",     "not_permitted", "reset",
-					    "timeout", "unreachable", "closed",        "other"};
+					    "timeout", "unreachable", "closed",	       "other"};
 
 struct target {
 	const char *text;
@@ -38,7 +39,7 @@ struct target {
 struct tally {
 	uint64_t outcomes[OUTCOMES];
 	uint64_t latencies[BUCKETS]; /* of connects, ok or not, by 16 * log2(ns) */
-	uint64_t answers[128];       /* by a byte of the answer */
+	uint64_t answers[128];	     /* by a byte of the answer */
 	int last_errno;
 };
 static struct load {
@@ -111,7 +112,8 @@ static int wait_for(int fd, short events)
 static int open_one(const struct target *target, int *ret_fd)
 {
 	struct linger at_once = {1, 0};
-	int fd = socket(target->address.ss_family, (load.udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int fd = socket(target->address.ss_family, (load.udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC | SOCK_NONBLOCK,
+			0);
 	*ret_fd = fd;
 	if (fd < 0)
 		return errno;
@@ -206,7 +208,8 @@ static json_t *tally_json(const char *name, const struct tally *tally, double se
 	json_object_set_new(object, "p99_us", json_real(quantile(tally, 0.99)));
 	json_object_set_new(object, "p100_us", json_real(quantile(tally, 1)));
 	if (tally->last_errno)
-		json_object_set_new(object, "last_error", json_string(tally->last_errno < 0 ? "closed" : strerror(tally->last_errno)));
+		json_object_set_new(object, "last_error",
+				    json_string(tally->last_errno < 0 ? "closed" : strerror(tally->last_errno)));
 	for (int i = 1; i < 128; i++)
 		if (tally->answers[i])
 			json_object_set_new(answers, (char[]){i, 0}, json_integer(tally->answers[i]));
@@ -251,7 +254,8 @@ static bool run_load(void)
 	json_object_set_new(result, "targets", targets);
 	json_dumpf(result, stdout, JSON_COMPACT);
 	putchar('\n');
-	bool as_expected = !load.expect || json_equal(json_object_get(result, load.expect), json_object_get(result, "connections"));
+	bool as_expected = !load.expect ||
+			   json_equal(json_object_get(result, load.expect), json_object_get(result, "connections"));
 	json_decref(result);
 	return as_expected;
 }
@@ -270,8 +274,10 @@ static void run_keep(void)
 			usleep(20000);
 	}
 	printf("{\"ended\": \"%s\", \"rounds\": %d, \"after_s\": %.3f, \"at_ns\": %llu}\n",
-	       error < 0 ? "closed" : error ? outcome_names[outcome_of(error)] : "kept", rounds, (now_ns() - start) / 1e9,
-	       (unsigned long long)now_ns());
+	       error < 0 ? "closed"
+	       : error	 ? outcome_names[outcome_of(error)]
+			 : "kept",
+	       rounds, (now_ns() - start) / 1e9, (unsigned long long)now_ns());
 	if (fd >= 0)
 		close(fd);
 }
@@ -347,8 +353,10 @@ int main(int argc, char **argv)
 		else
 			return fprintf(stderr, "meshload: what is '%s'?\n", argv[i]), 2;
 	}
-	if (!load.target_count || load.threads < 1 || load.threads > MOST_THREADS || load.seconds <= 0 || load.seconds > 600)
-		return fputs("usage: meshload [--seconds S] [--threads T] [--request TEXT] ADDRESS:PORT...\n", stderr), 2;
+	if (!load.target_count || load.threads < 1 || load.threads > MOST_THREADS || load.seconds <= 0 ||
+	    load.seconds > 600)
+		return fputs("usage: meshload [--seconds S] [--threads T] [--request TEXT] ADDRESS:PORT...\n", stderr),
+		       2;
 	signal(SIGTERM, on_stop);
 	signal(SIGINT, on_stop);
 	if (!load.keep)

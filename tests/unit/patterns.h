@@ -99,14 +99,30 @@ static inline struct re *random_set(struct writer *writer)
 		const char *text, *has;
 		bool others, posix;
 	} sets[] = {
-		{"a", "a", false, true},	 {"b", "b", false, true},      {"/", "/", false, true},
-		{"-", "-", false, true},	 {".", alphabet, true, true},  {"[ab]", "ab", false, true},
-		{"[^a]", "b/-A", true, true},	 {"[^/]", "ab-A", true, true}, {"[[:lower:]]", "ab", false, true},
-		{"[[:alpha:]-]", "abA-", false, true}, {"[a-b]", "ab", false, true}, {"\\w", "abA", false, false},
-		{"\\x61", "a", false, false},	 {"[\\W]", "/-", true, false}, {"\\W", "/-", true, false},
-		{"[^\\w/]", "-", true, false},	 {"\\-", "-", false, false},   {"\\Qa\\E", "a", false, false},
-		{"(?i:a)", "aA", false, false},	 {"[[:^alpha:]]", "/-", true, false}, {"[]/]", "/", false, true},
-		{"\\141", "a", false, false},	 {"[-/]", "-/", false, true},  {"[^]a]", "b/-A", true, true},
+		{"a", "a", false, true},
+		{"b", "b", false, true},
+		{"/", "/", false, true},
+		{"-", "-", false, true},
+		{".", alphabet, true, true},
+		{"[ab]", "ab", false, true},
+		{"[^a]", "b/-A", true, true},
+		{"[^/]", "ab-A", true, true},
+		{"[[:lower:]]", "ab", false, true},
+		{"[[:alpha:]-]", "abA-", false, true},
+		{"[a-b]", "ab", false, true},
+		{"\\w", "abA", false, false},
+		{"\\x61", "a", false, false},
+		{"[\\W]", "/-", true, false},
+		{"\\W", "/-", true, false},
+		{"[^\\w/]", "-", true, false},
+		{"\\-", "-", false, false},
+		{"\\Qa\\E", "a", false, false},
+		{"(?i:a)", "aA", false, false},
+		{"[[:^alpha:]]", "/-", true, false},
+		{"[]/]", "/", false, true},
+		{"\\141", "a", false, false},
+		{"[-/]", "-/", false, true},
+		{"[^]a]", "b/-A", true, true},
 	};
 	enum { SETS = sizeof(sets) / sizeof(*sets) };
 	struct re *re = arena_alloc(arena, sizeof(*re));
@@ -134,7 +150,11 @@ static inline struct re *random_repeat(struct writer *writer, int depth)
 	re->parts[re->count++] = random_re(writer, depth - 1);
 	re->min = chance(3);
 	re->max = chance(2) ? -1 : re->min + (int)chance(3);
-	snprintf(bounds, sizeof(bounds), re->max < 0 ? "){%d,}" : re->max == re->min ? "){%d}" : "){%d,%d}", re->min, re->max);
+	snprintf(bounds, sizeof(bounds),
+		 re->max < 0	      ? "){%d,}"
+		 : re->max == re->min ? "){%d}"
+				      : "){%d,%d}",
+		 re->min, re->max);
 	put(writer, re->max < 0 && re->min < 2 ? (re->min ? ")+" : ")*") : bounds);
 	if (!writer->posix && !chance(4))
 		put(writer, "?");

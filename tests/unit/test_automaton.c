@@ -163,7 +163,7 @@ static void random_sets(void **state)
 		shuffle(patterns, count, shuffled, where);
 		struct automaton *again = make(shuffled, count);
 		assert_same(all, again);
-		for (uint32_t class = 0; class < all->accept_classes; class++) {
+		for (uint32_t class = 0; class < all->accept_classes; class ++) {
 			assert_int_equal(all->set_len[class], again->set_len[class]);
 			for (uint32_t i = 0; i < all->set_len[class]; i++) {
 				assert_true(!i || all->sets[class][i - 1] < all->sets[class][i]);
@@ -241,8 +241,10 @@ static void wide_classes(void **state)
 static void folded(void **state)
 {
 	(void)state;
-	struct pattern patterns[] = {{PATTERN_EXACT, "shop.example", true}, {PATTERN_LIKE, "*.Shop.example", true},
-				     {PATTERN_RE, "[a-c]\\.shop.*", true}, {PATTERN_RE, "a.shop.example", false}};
+	struct pattern patterns[] = {{PATTERN_EXACT, "shop.example", true},
+				     {PATTERN_LIKE, "*.Shop.example", true},
+				     {PATTERN_RE, "[a-c]\\.shop.*", true},
+				     {PATTERN_RE, "a.shop.example", false}};
 	struct automaton *automaton = make(patterns, 4);
 	assert_true(matches(automaton, 0, "SHOP.Example", 12));
 	assert_true(matches(automaton, 1, "A.sHOP.example", 14));
@@ -321,7 +323,7 @@ static void too_large(void **state)
 	(void)state;
 	static const char *const cases[] = {
 		"(a|b)*a(a|b){13}", "((a{1000}){1000}){1000}", "(((){1000}){1000}){1000}", "(a{100}){82}",
-		"(.*a.{0,20}){3}b", "(?:(?:a?){1000}){1000}", "(.*[ab].*[cd].{200}){9}",
+		"(.*a.{0,20}){3}b", "(?:(?:a?){1000}){1000}",  "(.*[ab].*[cd].{200}){9}",
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		struct pattern patterns[] = {{PATTERN_EXACT, "fine"}, {PATTERN_RE, cases[i]}};
@@ -352,8 +354,9 @@ enum { MANY = 1000 };
 static void rest_patterns(struct pattern *patterns, int every)
 {
 	for (int i = 0; i < MANY; i++)
-		patterns[i] = (struct pattern){PATTERN_LIKE, arena_printf(arena, "%s/api/v%d/res%d/*/sub%d%s", i % every ? "" : "**",
-									  i % 7, i, i * 37 % 991, i % 5 ? "" : "/**")};
+		patterns[i] = (struct pattern){PATTERN_LIKE,
+					       arena_printf(arena, "%s/api/v%d/res%d/*/sub%d%s", i % every ? "" : "**",
+							    i % 7, i, i * 37 % 991, i % 5 ? "" : "/**")};
 }
 
 /* A thousand anchored ones are small; unanchored ones among them multiply states, and are to blame. */
@@ -404,11 +407,14 @@ static void anchored(void **state)
 		const char *text;
 		bool is;
 	} cases[] = {
-		{PATTERN_EXACT, "**", true}, {PATTERN_LIKE, "**/a", false}, {PATTERN_LIKE, "/a**", true},
-		{PATTERN_LIKE, "\\**", true}, {PATTERN_LIKE, "*.shop", false}, {PATTERN_RE, ".*a", false},
-		{PATTERN_RE, "^.*a", false}, {PATTERN_RE, "(?i)(?:(.*)a)", false}, {PATTERN_RE, "a.*", true},
-		{PATTERN_RE, "\\.*", true}, {PATTERN_RE, ".a", true}, {PATTERN_RE, "", true}, {PATTERN_LIKE, "", true},
-		{PATTERN_RE, "(?i:.+)", false}, {PATTERN_RE, "(", true}, {PATTERN_RE, "(?", true},
+		{PATTERN_EXACT, "**", true},	 {PATTERN_LIKE, "**/a", false},
+		{PATTERN_LIKE, "/a**", true},	 {PATTERN_LIKE, "\\**", true},
+		{PATTERN_LIKE, "*.shop", false}, {PATTERN_RE, ".*a", false},
+		{PATTERN_RE, "^.*a", false},	 {PATTERN_RE, "(?i)(?:(.*)a)", false},
+		{PATTERN_RE, "a.*", true},	 {PATTERN_RE, "\\.*", true},
+		{PATTERN_RE, ".a", true},	 {PATTERN_RE, "", true},
+		{PATTERN_LIKE, "", true},	 {PATTERN_RE, "(?i:.+)", false},
+		{PATTERN_RE, "(", true},	 {PATTERN_RE, "(?", true},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
 		assert_int_equal(pattern_is_anchored(&(struct pattern){cases[i].kind, cases[i].text}), cases[i].is);

@@ -148,8 +148,14 @@ static void nearest(void **state)
 	static const struct {
 		const char *word, *near;
 	} cases[] = {
-		{"frontent", "frontend"}, {"legder", "ledger"}, {"reviws", "reviews"}, {"ledger", "ledger"}, {"xyz", NULL},
-		{"GTE", "GET"},		  {"", NULL},		{"completely-different", NULL},
+		{"frontent", "frontend"},
+		{"legder", "ledger"},
+		{"reviws", "reviews"},
+		{"ledger", "ledger"},
+		{"xyz", NULL},
+		{"GTE", "GET"},
+		{"", NULL},
+		{"completely-different", NULL},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		const char *near = diag_nearest(cases[i].word, names, 4);

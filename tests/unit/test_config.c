@@ -50,15 +50,17 @@ static void everything(void **state)
 {
 	struct config config;
 	(void)state;
-	assert_int_equal(read_config("# a comment\n"
-				     "mesh: shop\nkeys:\n  - /etc/a.pem\n  - /etc/b.pem\n"
-				     "enrol: {namespaces: [shop, dev], label: \"mesh=on=1\"}\n"
-				     "cgroup: /sys/fs/cgroup/x\nbpffs: /bpf\npins: mesh_2-b\nstate: /s\nsocket: /run/s.sock\n"
-				     "socket_group: ops\ninventory: /inv\nwatch: /incoming\nnode: n1\nflow_log: /log\ngenerations: 2\n"
-				     "sizes: {endpoints: 16, backends: 32, services: 64, sockets: 1048576}\n"
-				     "record_rate: 0\nquarantine: \"5\"\nobserve_only: true\nallow_older: true\n",
-				     &config),
-			 0);
+	assert_int_equal(
+		read_config("# a comment\n"
+			    "mesh: shop\nkeys:\n  - /etc/a.pem\n  - /etc/b.pem\n"
+			    "enrol: {namespaces: [shop, dev], label: \"mesh=on=1\"}\n"
+			    "cgroup: /sys/fs/cgroup/x\nbpffs: /bpf\npins: mesh_2-b\nstate: /s\nsocket: /run/s.sock\n"
+			    "socket_group: ops\ninventory: /inv\nwatch: /incoming\nnode: n1\nflow_log: "
+			    "/log\ngenerations: 2\n"
+			    "sizes: {endpoints: 16, backends: 32, services: 64, sockets: 1048576}\n"
+			    "record_rate: 0\nquarantine: \"5\"\nobserve_only: true\nallow_older: true\n",
+			    &config),
+		0);
 	assert_int_equal(config.keys.len, 2);
 	assert_string_equal(config.keys.at[1], "/etc/b.pem");
 	assert_int_equal(config.enrol_namespaces.len, 2);

@@ -28,7 +28,8 @@ struct service {
 
 static int is_even(const json_t *filter, const json_t *flow)
 {
-	return json_integer_value(json_object_get(flow, "n")) % 2 == json_integer_value(json_object_get(filter, "rest"));
+	return json_integer_value(json_object_get(flow, "n")) % 2 ==
+	       json_integer_value(json_object_get(filter, "rest"));
 }
 
 static void publish(struct service *service, const json_t *body)
@@ -58,7 +59,8 @@ static int count_fds(void)
 	return count;
 }
 
-static json_t *answer(void *context, const json_t *body, int fd, const struct ucred *peer, struct control_client *client)
+static json_t *answer(void *context, const json_t *body, int fd, const struct ucred *peer,
+		      struct control_client *client)
 {
 	struct service *service = context;
 	char text[64] = "";
@@ -77,7 +79,8 @@ static json_t *answer(void *context, const json_t *body, int fd, const struct uc
 	if (json_object_get(body, "subscribe"))
 		control_subscribe(client, json_deep_copy(json_object_get(body, "filter")));
 	if (json_object_get(body, "fd"))
-		return json_pack("{s:s}", "content", fd >= 0 && pread(fd, text, sizeof(text) - 1, 0) >= 0 ? text : "none");
+		return json_pack("{s:s}", "content",
+				 fd >= 0 && pread(fd, text, sizeof(text) - 1, 0) >= 0 ? text : "none");
 	if (big) {
 		char *pad = calloc(1, big + 1);
 		json_t *object;
@@ -269,8 +272,16 @@ static void pipelined(void **state)
 
 static void garbage(void **state)
 {
-	static const char *const texts[] = {"nonsense\n", "\n", "[]\n", "7\n", "{\n", "{}{}\n", "{\"a\":1,\"a\":2}\n", "\xff\xfe\n",
-					    "{\"a\":\"\\u0000\"}\n", "GET / HTTP/1.1\r\n"};
+	static const char *const texts[] = {"nonsense\n",
+					    "\n",
+					    "[]\n",
+					    "7\n",
+					    "{\n",
+					    "{}{}\n",
+					    "{\"a\":1,\"a\":2}\n",
+					    "\xff\xfe\n",
+					    "{\"a\":\"\\u0000\"}\n",
+					    "GET / HTTP/1.1\r\n"};
 	(void)state;
 	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
 		int fd = dial();
@@ -388,7 +399,9 @@ static void put_fds(int to, const char *text, const int *fds, size_t count)
 {
 	char rights[CMSG_SPACE(8 * sizeof(int))] = {0};
 	struct iovec part = {(void *)text, strlen(text)};
-	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = rights,
+	struct msghdr message = {.msg_iov = &part,
+				 .msg_iovlen = 1,
+				 .msg_control = rights,
 				 .msg_controllen = CMSG_SPACE(count * sizeof(int))};
 	struct cmsghdr *head = CMSG_FIRSTHDR(&message);
 	head->cmsg_len = CMSG_LEN(count * sizeof(int));
@@ -556,7 +569,8 @@ static int ask_as(gid_t group, bool is_supplementary)
 		json_t *body = json_pack("{s:i}", "who", 1);
 		json_t *have = control_ask(path, body, -1, 5, NULL, NULL, &why);
 		_exit(have ? json_integer_value(json_object_get(have, "uid")) == 12345 ? 0 : 98
-			   : strstr(why.text, "no permission") ? EACCES : 97);
+		      : strstr(why.text, "no permission") ? EACCES
+							  : 97);
 	}
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_true(WIFEXITED(status));
@@ -659,12 +673,20 @@ int main(void)
 {
 #define TEST(function) cmocka_unit_test_setup_teardown(function, start, stop)
 	const struct CMUnitTest tests[] = {
-		TEST(asks),	    TEST(pipelined),	   TEST(garbage),
-		TEST(oversized),    TEST(held_open),	   TEST(never_reads),
-		TEST(flood),	    TEST(descriptors),	   TEST(subscription),
-		TEST(slow_subscriber), TEST(too_many_subscribers),
+		TEST(asks),
+		TEST(pipelined),
+		TEST(garbage),
+		TEST(oversized),
+		TEST(held_open),
+		TEST(never_reads),
+		TEST(flood),
+		TEST(descriptors),
+		TEST(subscription),
+		TEST(slow_subscriber),
+		TEST(too_many_subscribers),
 		cmocka_unit_test_setup_teardown(peers, start_for_group, stop),
-		cmocka_unit_test(places), cmocka_unit_test(nobody_answers),
+		cmocka_unit_test(places),
+		cmocka_unit_test(nobody_answers),
 	};
 	signal(SIGPIPE, SIG_IGN);
 	return cmocka_run_group_tests(tests, scratch_make, scratch_remove);

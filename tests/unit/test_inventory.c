@@ -39,13 +39,17 @@ static void own_form(void **state)
 	assert_int_equal(
 		read_text("{\"node\": \"n1\",\n"
 			  " \"workloads\": [\n"
-			  "  {\"namespace\": \"shop\", \"name\": \"b\", \"addresses\": [\"10.1.0.6\"], \"hostNetwork\": false},\n"
-			  "  {\"namespace\": \"shop\", \"name\": \"a\", \"labels\": {\"app\": \"frontend\"}, \"account\": \"front\",\n"
+			  "  {\"namespace\": \"shop\", \"name\": \"b\", \"addresses\": [\"10.1.0.6\"], "
+			  "\"hostNetwork\": false},\n"
+			  "  {\"namespace\": \"shop\", \"name\": \"a\", \"labels\": {\"app\": \"frontend\"}, "
+			  "\"account\": \"front\",\n"
 			  "   \"addresses\": [\"10.1.0.5\", \"fd00:1::5\", \"10.1.0.5\"], \"node\": \"n1\",\n"
 			  "   \"netns\": \"/run/netns/a\", \"pid\": 7, \"cgroup\": \"/x/y\", \"uid\": \"ab-1\"},\n"
 			  "  {\"namespace\": \"dev\", \"name\": \"z\"}],\n"
-			  " \"services\": [{\"namespace\": \"shop\", \"name\": \"ledger\", \"addresses\": [\"10.96.0.10\"],\n"
-			  "   \"ports\": [{\"port\": 5432, \"target\": 6000}, {\"port\": 53, \"protocol\": \"udp\"}]}]}\n"),
+			  " \"services\": [{\"namespace\": \"shop\", \"name\": \"ledger\", \"addresses\": "
+			  "[\"10.96.0.10\"],\n"
+			  "   \"ports\": [{\"port\": 5432, \"target\": 6000}, {\"port\": 53, \"protocol\": "
+			  "\"udp\"}]}]}\n"),
 		0);
 	assert_string_equal(inventory->node, "n1");
 	assert_int_equal(inventory->workloads.len, 3);
@@ -112,14 +116,18 @@ static const struct {
 	{W(", \"cgroup\": \"/a/../../b\""), ":1:", "without '..'"},
 	{W(", \"cgroup\": \"../b\""), ":1:", "without '..'"},
 	{W(", \"uid\": \"../../etc\""), ":1:", "pod's UID"},
-	{"{\"services\": [{\"namespace\": \"s\", \"name\": \"a\", \"ports\": [{\"target\": 1}]}]}", ":1:", "'port' is missing"},
-	{"{\"services\": [{\"namespace\": \"s\", \"name\": \"a\", \"ports\": [{\"port\": 65536}]}]}", ":1:", "1 to 65535"},
-	{"{\"services\": [{\"namespace\": \"s\", \"name\": \"a\", \"ports\": [{\"port\": 1, \"protocol\": \"sctp\"}]}]}", ":1:",
-	 "\"tcp\" or \"udp\""},
+	{"{\"services\": [{\"namespace\": \"s\", \"name\": \"a\", \"ports\": [{\"target\": 1}]}]}",
+	 ":1:", "'port' is missing"},
+	{"{\"services\": [{\"namespace\": \"s\", \"name\": \"a\", \"ports\": [{\"port\": 65536}]}]}",
+	 ":1:", "1 to 65535"},
+	{"{\"services\": [{\"namespace\": \"s\", \"name\": \"a\", \"ports\": [{\"port\": 1, \"protocol\": "
+	 "\"sctp\"}]}]}",
+	 ":1:", "\"tcp\" or \"udp\""},
 	{"{\"kind\": \"Deployment\"}", ":1:", "kubectl get pods,services"},
 	{"{\"kind\": \"List\", \"items\": {}}", ":1:", "'items'"},
 	{"{\"kind\": \"List\", \"items\": [{}]}", ":1:28:", "has a 'kind'"},
-	{"{\"kind\": \"List\", \"items\": [\n{\"kind\": \"Pod\", \"metadata\": {\"namespace\": \"a\", \"name\": \"b\"},\n"
+	{"{\"kind\": \"List\", \"items\": [\n{\"kind\": \"Pod\", \"metadata\": {\"namespace\": \"a\", \"name\": "
+	 "\"b\"},\n"
 	 "\"status\": {\"podIPs\": [{\"ip\": \"10.0.0.1\"},\n {\"ip\": \"nonsense\"}]}}]}",
 	 ":4:2:", "'nonsense' is no IPv4"},
 	{"{\"kind\": \"Pod\", \"metadata\": {\"name\": \"b\"}}", ":1:29:", "'namespace' is missing"},
@@ -156,23 +164,29 @@ static void half_written(void **state)
 static void contradictions(void **state)
 {
 	(void)state;
-	assert_int_equal(read_text("{\"workloads\": [{\"namespace\": \"shop\", \"name\": \"a\", \"addresses\": [\"10.1.0.5\"]},"
-				   "{\"namespace\": \"dev\", \"name\": \"b\", \"addresses\": [\"10.1.0.4\", \"10.1.0.5\"]}]}"),
-			 -EEXIST);
+	assert_int_equal(
+		read_text("{\"workloads\": [{\"namespace\": \"shop\", \"name\": \"a\", \"addresses\": [\"10.1.0.5\"]},"
+			  "{\"namespace\": \"dev\", \"name\": \"b\", \"addresses\": [\"10.1.0.4\", \"10.1.0.5\"]}]}"),
+		-EEXIST);
 	assert_says(why.text, "10.1.0.5");
 	assert_says(why.text, "shop/a");
 	assert_says(why.text, "dev/b");
-	assert_int_equal(read_text("{\"workloads\": [{\"namespace\": \"shop\", \"name\": \"a\"}, {\"namespace\": \"shop\", \"name\": \"a\"}]}"),
+	assert_int_equal(read_text("{\"workloads\": [{\"namespace\": \"shop\", \"name\": \"a\"}, {\"namespace\": "
+				   "\"shop\", \"name\": \"a\"}]}"),
 			 -EEXIST);
 	assert_says(why.text, "two workloads are named shop/a");
-	assert_int_equal(read_text("{\"services\": [{\"namespace\": \"shop\", \"name\": \"a\"}, {\"namespace\": \"shop\", \"name\": \"a\"}]}"),
+	assert_int_equal(read_text("{\"services\": [{\"namespace\": \"shop\", \"name\": \"a\"}, {\"namespace\": "
+				   "\"shop\", \"name\": \"a\"}]}"),
 			 -EEXIST);
 	/* Host-network workloads share their node's address; no other may. */
-	assert_int_equal(read_text("{\"workloads\": [{\"namespace\": \"s\", \"name\": \"a\", \"addresses\": [\"10.1.0.5\"], \"hostNetwork\": true},"
+	assert_int_equal(read_text("{\"workloads\": [{\"namespace\": \"s\", \"name\": \"a\", \"addresses\": "
+				   "[\"10.1.0.5\"], \"hostNetwork\": true},"
 				   "{\"namespace\": \"s\", \"name\": \"b\", \"addresses\": [\"10.1.0.5\"]}]}"),
 			 -EEXIST);
-	assert_int_equal(read_text("{\"workloads\": [{\"namespace\": \"s\", \"name\": \"a\", \"addresses\": [\"10.1.0.5\"], \"hostNetwork\": true},"
-				   "{\"namespace\": \"s\", \"name\": \"b\", \"addresses\": [\"10.1.0.5\"], \"hostNetwork\": true}]}"),
+	assert_int_equal(read_text("{\"workloads\": [{\"namespace\": \"s\", \"name\": \"a\", \"addresses\": "
+				   "[\"10.1.0.5\"], \"hostNetwork\": true},"
+				   "{\"namespace\": \"s\", \"name\": \"b\", \"addresses\": [\"10.1.0.5\"], "
+				   "\"hostNetwork\": true}]}"),
 			 0);
 }
 
@@ -197,34 +211,50 @@ static void too_big(void **state)
 }
 
 #define POD(ns, name, more)                                                                                            \
-	"{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"metadata\": {\"namespace\": \"" ns "\", \"name\": \"" name          \
+	"{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"metadata\": {\"namespace\": \"" ns "\", \"name\": \"" name      \
 	"\", \"uid\": \"0a-1\", \"labels\": {\"app\": \"" name "\"}}" more "}"
 
 static void kubernetes(void **state)
 {
 	(void)state;
-	assert_int_equal(
-		read_text("{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": [" POD(
-			"shop", "web",
-			", \"spec\": {\"nodeName\": \"n1\", \"serviceAccountName\": \"front\", \"containers\": [{\"ports\": "
-			"[{\"containerPort\": 8080, \"name\": \"http\"}]}]}, \"status\": {\"phase\": \"Running\", \"podIP\": "
-			"\"10.1.0.5\", \"podIPs\": [{\"ip\": \"10.1.0.5\"}, {\"ip\": \"fd00::5\"}]}") ","
-			POD("shop", "job", ", \"status\": {\"phase\": \"Succeeded\", \"podIP\": \"10.1.0.5\"}") ","
-			POD("kube-system", "proxy",
-			    ", \"spec\": {\"hostNetwork\": true}, \"status\": {\"phase\": \"Running\", \"podIP\": \"192.0.2.1\"}") ","
-			POD("shop", "pending", ", \"status\": {\"phase\": \"Pending\"}") ","
-			"{\"kind\": \"Pod\", \"metadata\": {\"namespace\": \"kube-system\", \"name\": \"etcd\", \"uid\": \"mirror\","
-			" \"annotations\": {\"kubernetes.io/config.hash\": \"0123abc\"}}, \"spec\": {\"hostNetwork\": true},"
-			" \"status\": {\"podIP\": \"192.0.2.1\"}},"
-			"{\"kind\": \"Node\", \"metadata\": {\"name\": \"n1\"}},"
-			"{\"kind\": \"Service\", \"metadata\": {\"namespace\": \"shop\", \"name\": \"web\"}, \"spec\": {\"clusterIP\": \"10.96.0.1\","
-			" \"clusterIPs\": [\"10.96.0.1\", \"fd00:96::1\"], \"selector\": {\"app\": \"web\"}, \"ports\": ["
-			"{\"port\": 80, \"targetPort\": \"http\", \"protocol\": \"TCP\"}, {\"port\": 81, \"targetPort\": 8081},"
-			"{\"port\": 82}, {\"port\": 53, \"protocol\": \"UDP\"}, {\"port\": 9, \"protocol\": \"SCTP\"},"
-			"{\"port\": 83, \"targetPort\": \"nobody\"}]}},"
-			"{\"kind\": \"Service\", \"metadata\": {\"namespace\": \"shop\", \"name\": \"headless\"}, \"spec\": {\"clusterIP\": \"None\"}}"
-			"]}"),
-		0);
+	assert_int_equal(read_text("{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": [" POD("shop", "web",
+												   ", \"spec\": "
+												   "{\"nodeName\": "
+												   "\"n1\", "
+												   "\"serviceAccountNam"
+												   "e\": \"front\", "
+												   "\"containers\": "
+												   "[{\"ports\": "
+												   "[{"
+												   "\"containerPort\": "
+												   "8080, \"name\": "
+												   "\"http\"}]}]}, "
+												   "\"status\": "
+												   "{\"phase\": "
+												   "\"Running\", "
+												   "\"podIP\": "
+												   "\"10.1.0.5\", "
+												   "\"podIPs\": "
+												   "[{\"ip\": "
+												   "\"10.1.0.5\"}, "
+												   "{\"ip\": "
+												   "\"fd00::5\"}]}") "," POD("shop",
+															     "job",
+															     ", \"status\": {\"phase\": \"Succeeded\", \"podIP\": \"10.1.0.5\"}") "," POD("kube-system", "proxy", ", \"spec\": {\"hostNetwork\": true}, \"status\": {\"phase\": \"Running\", \"podIP\": \"192.0.2.1\"}") "," POD("shop",
+																																										 "pending",
+																																										 ", \"status\": {\"phase\": \"Pending\"}") ","
+																																															   "{\"kind\": \"Pod\", \"metadata\": {\"namespace\": \"kube-system\", \"name\": \"etcd\", \"uid\": \"mirror\","
+																																															   " \"annotations\": {\"kubernetes.io/config.hash\": \"0123abc\"}}, \"spec\": {\"hostNetwork\": true},"
+																																															   " \"status\": {\"podIP\": \"192.0.2.1\"}},"
+																																															   "{\"kind\": \"Node\", \"metadata\": {\"name\": \"n1\"}},"
+																																															   "{\"kind\": \"Service\", \"metadata\": {\"namespace\": \"shop\", \"name\": \"web\"}, \"spec\": {\"clusterIP\": \"10.96.0.1\","
+																																															   " \"clusterIPs\": [\"10.96.0.1\", \"fd00:96::1\"], \"selector\": {\"app\": \"web\"}, \"ports\": ["
+																																															   "{\"port\": 80, \"targetPort\": \"http\", \"protocol\": \"TCP\"}, {\"port\": 81, \"targetPort\": 8081},"
+																																															   "{\"port\": 82}, {\"port\": 53, \"protocol\": \"UDP\"}, {\"port\": 9, \"protocol\": \"SCTP\"},"
+																																															   "{\"port\": 83, \"targetPort\": \"nobody\"}]}},"
+																																															   "{\"kind\": \"Service\", \"metadata\": {\"namespace\": \"shop\", \"name\": \"headless\"}, \"spec\": {\"clusterIP\": \"None\"}}"
+																																															   "]}"),
+			 0);
 	assert_int_equal(inventory->workloads.len, 4);
 	const struct workload *etcd = &inventory->workloads.at[0], *pending = &inventory->workloads.at[2],
 			      *web = &inventory->workloads.at[3];
@@ -258,7 +288,8 @@ static void folder(void **state)
 	inventory = NULL;
 	assert_int_equal(inventory_read(path, &inventory, &why), -ENOENT);
 	assert_says(why.text, "no *.json");
-	scratch_write("inv.d/20.json", "{\"workloads\": [{\"namespace\": \"b\", \"name\": \"b\", \"addresses\": [\"10.0.0.2\"]}]}");
+	scratch_write("inv.d/20.json",
+		      "{\"workloads\": [{\"namespace\": \"b\", \"name\": \"b\", \"addresses\": [\"10.0.0.2\"]}]}");
 	scratch_write("inv.d/10.json", "{\"node\": \"n1\", \"workloads\": [{\"namespace\": \"a\", \"name\": \"a\"}]}");
 	scratch_write("inv.d/.half.json", "{");
 	scratch_write("inv.d/notes.txt", "{");
@@ -270,7 +301,8 @@ static void folder(void **state)
 	scratch_write("inv.d/40.json", "{\"node\": \"n2\"}");
 	assert_int_equal(inventory_read(path, &inventory, &why), -EEXIST);
 	assert_says(why.text, "40.json:1:");
-	scratch_write("inv.d/40.json", "{\"workloads\": [{\"namespace\": \"c\", \"name\": \"c\", \"addresses\": [\"10.0.0.2\"]}]}");
+	scratch_write("inv.d/40.json",
+		      "{\"workloads\": [{\"namespace\": \"c\", \"name\": \"c\", \"addresses\": [\"10.0.0.2\"]}]}");
 	assert_int_equal(inventory_read(path, &inventory, &why), -EEXIST);
 	scratch_write("inv.d/40.json", "{\"workl");
 	assert_int_equal(inventory_read(path, &inventory, &why), -EINVAL);
@@ -283,9 +315,9 @@ static void folder(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_teardown(own_form, release),	    cmocka_unit_test_teardown(refused, release),
-		cmocka_unit_test_teardown(half_written, release),   cmocka_unit_test_teardown(contradictions, release),
-		cmocka_unit_test_teardown(too_big, release),	    cmocka_unit_test_teardown(kubernetes, release),
+		cmocka_unit_test_teardown(own_form, release),	  cmocka_unit_test_teardown(refused, release),
+		cmocka_unit_test_teardown(half_written, release), cmocka_unit_test_teardown(contradictions, release),
+		cmocka_unit_test_teardown(too_big, release),	  cmocka_unit_test_teardown(kubernetes, release),
 		cmocka_unit_test_teardown(folder, release),
 	};
 	return cmocka_run_group_tests(tests, scratch_make, scratch_remove);

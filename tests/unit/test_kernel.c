@@ -408,15 +408,21 @@ static void vectors_of_sample(struct mesh_vectors *head, struct mesh_vector *dec
 			      struct mesh_address_vector *addresses, struct mesh_packet_vector *packets)
 {
 	/* From 240.0.0.1 to 240.0.0.2: protocol 132 (SCTP), and an ICMP echo request. */
-	static const uint8_t sctp[32] = {0x45,	      [3] = 32, [8] = 64,   [9] = 132,
-					 [12] = 240, [15] = 1, [16] = 240, [19] = 2};
-	static const uint8_t ping[28] = {0x45,	     [3] = 28,	 [8] = 64,  [9] = 1, [12] = 240,
-					 [15] = 1, [16] = 240, [19] = 2, [20] = 8};
+	static const uint8_t sctp[32] = {
+		0x45, [3] = 32, [8] = 64, [9] = 132, [12] = 240, [15] = 1, [16] = 240, [19] = 2};
+	static const uint8_t ping[28] = {
+		0x45, [3] = 28, [8] = 64, [9] = 1, [12] = 240, [15] = 1, [16] = 240, [19] = 2, [20] = 8};
 	*head = (struct mesh_vectors){MESH_VECTORS_MAGIC, 2, 2, 2};
-	decisions[0] = (struct mesh_vector){.src = MESH_CLASS_WORLD, .dst = MESH_CLASS_OTHER, .port = 80,
-					    .protocol = IPPROTO_TCP, .rule = MESH_UNKNOWN};
-	decisions[1] = (struct mesh_vector){.src = MESH_CLASS_OTHER, .dst = MESH_CLASS_CONFLICT, .port = 53,
-					    .protocol = IPPROTO_UDP, .rule = MESH_CONFLICT};
+	decisions[0] = (struct mesh_vector){.src = MESH_CLASS_WORLD,
+					    .dst = MESH_CLASS_OTHER,
+					    .port = 80,
+					    .protocol = IPPROTO_TCP,
+					    .rule = MESH_UNKNOWN};
+	decisions[1] = (struct mesh_vector){.src = MESH_CLASS_OTHER,
+					    .dst = MESH_CLASS_CONFLICT,
+					    .port = 53,
+					    .protocol = IPPROTO_UDP,
+					    .rule = MESH_CONFLICT};
 	addresses[0] = (struct mesh_address_vector){.address = {0}};
 	addresses[1] = (struct mesh_address_vector){.address = {[10] = 0xff, [11] = 0xff, 10, 1, 2, 3}};
 	packets[0] = (struct mesh_packet_vector){.bytes = sizeof(sctp), .pass = 0};
@@ -441,7 +447,8 @@ static void test_proves(void **state)
 	uint32_t count = 0;
 	vectors_of_sample(&sample.head, sample.decisions, sample.addresses, sample.packets);
 	double start = now_ms();
-	assert_works(kernel_prove(kernel, world.elf, world.elf_len, &sample.head, sizeof(sample), nameless, &count, &why));
+	assert_works(
+		kernel_prove(kernel, world.elf, world.elf_len, &sample.head, sizeof(sample), nameless, &count, &why));
 	printf("prove: %.2f ms\n", now_ms() - start);
 	assert_int_equal(count, 6);
 	for (int change = 0; change < 4; change++) {
@@ -454,11 +461,13 @@ static void test_proves(void **state)
 			wrong.addresses[1].dst = 9;
 		if (change == 3)
 			wrong.packets[0].pass = 1;
-		int r = kernel_prove(kernel, world.elf, world.elf_len, &wrong.head, sizeof(wrong), nameless, &count, &why);
+		int r = kernel_prove(kernel, world.elf, world.elf_len, &wrong.head, sizeof(wrong), nameless, &count,
+				     &why);
 		assert_int_equal(r, -EILSEQ);
 		printf("found: %s\n", why.text);
 	}
-	assert_int_equal(kernel_prove(kernel, world.elf, world.elf_len, &sample.head, 40, nameless, &count, &why), -EINVAL);
+	assert_int_equal(kernel_prove(kernel, world.elf, world.elf_len, &sample.head, 40, nameless, &count, &why),
+			 -EINVAL);
 	names_release(nameless);
 }
 
@@ -785,7 +794,7 @@ static void test_preflight(void **state)
 	assert_true(json_is_object(result));
 	size_t i;
 	json_t *check;
-	json_array_foreach(json_object_get(result, "checks"), i, check) {
+	json_array_foreach (json_object_get(result, "checks"), i, check) {
 		assert_true(json_is_string(json_object_get(check, "name")));
 		assert_true(json_is_boolean(json_object_get(check, "works")));
 		if (!json_is_true(json_object_get(check, "works")))

@@ -38,12 +38,15 @@ static void addresses(void **state)
 		{"10.0.0.1", ADDRESS_FINE, "00000000000000000000ffff0a000001", "00000000000000000000ffff0a000001"},
 		{"10.0.0.0/8", ADDRESS_FINE, "00000000000000000000ffff0a000000", "00000000000000000000ffff0affffff"},
 		{"0.0.0.0/0", ADDRESS_FINE, "00000000000000000000ffff00000000", "00000000000000000000ffffffffffff"},
-		{"255.255.255.255/32", ADDRESS_FINE, "00000000000000000000ffffffffffff", "00000000000000000000ffffffffffff"},
+		{"255.255.255.255/32", ADDRESS_FINE, "00000000000000000000ffffffffffff",
+		 "00000000000000000000ffffffffffff"},
 		{"::/0", ADDRESS_FINE, "00000000000000000000000000000000", "ffffffffffffffffffffffffffffffff"},
 		{"fd00::1", ADDRESS_FINE, "fd000000000000000000000000000001", "fd000000000000000000000000000001"},
 		{"2001:db8::/33", ADDRESS_FINE, "20010db8000000000000000000000000", "20010db87fffffffffffffffffffffff"},
-		{"10.0.0.1/8", ADDRESS_HOST_BITS, "00000000000000000000ffff0a000000", "00000000000000000000ffff0affffff"},
-		{"fd00::1/64", ADDRESS_HOST_BITS, "fd000000000000000000000000000000", "fd00000000000000ffffffffffffffff"},
+		{"10.0.0.1/8", ADDRESS_HOST_BITS, "00000000000000000000ffff0a000000",
+		 "00000000000000000000ffff0affffff"},
+		{"fd00::1/64", ADDRESS_HOST_BITS, "fd000000000000000000000000000000",
+		 "fd00000000000000ffffffffffffffff"},
 		{"::ffff:10.0.0.1", ADDRESS_MAPPED, NULL, NULL},
 		{"::ffff:0:0/96", ADDRESS_MAPPED, NULL, NULL},
 		{"10.0.0.0/33", ADDRESS_BAD, NULL, NULL},
@@ -80,8 +83,9 @@ static void addresses_printed(void **state)
 {
 	(void)state;
 	static const char *const cases[][2] = {
-		{"10.0.0.1", "10.0.0.1"},   {"10.0.0.0/8", "10.0.0.0/8"}, {"10.0.0.1/32", "10.0.0.1/32"}, {"0.0.0.0/0", "0.0.0.0/0"},
-		{"FD00:0:0::1", "fd00::1"}, {"::/0", "::/0"},		  {"2001:DB8::/48", "2001:db8::/48"},
+		{"10.0.0.1", "10.0.0.1"},	    {"10.0.0.0/8", "10.0.0.0/8"}, {"10.0.0.1/32", "10.0.0.1/32"},
+		{"0.0.0.0/0", "0.0.0.0/0"},	    {"FD00:0:0::1", "fd00::1"},	  {"::/0", "::/0"},
+		{"2001:DB8::/48", "2001:db8::/48"},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		struct address_range range, again;
@@ -96,8 +100,17 @@ static void identities(void **state)
 {
 	(void)state;
 	static const char *const valid[] = {"spiffe://a.example/x", "spiffe://a/ns/b/sa/c"};
-	static const char *const invalid[] = {"",	      "spiffe://",  "spiffe://a", "spiffe://a/",  "spiffe:///x", "spiffe://a//x",
-					      "spiffe://a/x/", "https://a/x", "spiffe://a/x?y", "spiffe://a/x y", "spiffe://a/%41"};
+	static const char *const invalid[] = {"",
+					      "spiffe://",
+					      "spiffe://a",
+					      "spiffe://a/",
+					      "spiffe:///x",
+					      "spiffe://a//x",
+					      "spiffe://a/x/",
+					      "https://a/x",
+					      "spiffe://a/x?y",
+					      "spiffe://a/x y",
+					      "spiffe://a/%41"};
 	const char *ns, *account;
 	for (size_t i = 0; i < sizeof(valid) / sizeof(*valid); i++)
 		assert_true(spiffe_valid(valid[i]));
@@ -121,11 +134,13 @@ static void dates(void **state)
 		const char *text;
 		long days;
 	} cases[] = {
-		{"1970-01-01", 0},	{"1970-12-31", 364}, {"1972-02-29", 789}, {"2000-02-29", 11016}, {"2000-03-01", 11017},
-		{"2026-06-01", 20605},	{"2100-03-01", 47541}, {"9999-12-31", 2932896}, {"2026-02-29", -1}, {"2100-02-29", -1},
-		{"1969-12-31", -1},	{"2026-13-01", -1},  {"2026-00-01", -1},  {"2026-01-00", -1},	 {"2026-01-32", -1},
-		{"2026-1-01", -1},	{"2026-01-1", -1},   {"26-01-01", -1},	  {"2026/01/01", -1},	 {"", -1},
-		{" 2026-01-01", -1},	{"2026-01-01 ", -1}, {"2026-01-+1", -1},  {"+026-01-01", -1},	 {"tomorrow", -1},
+		{"1970-01-01", 0},     {"1970-12-31", 364},   {"1972-02-29", 789},   {"2000-02-29", 11016},
+		{"2000-03-01", 11017}, {"2026-06-01", 20605}, {"2100-03-01", 47541}, {"9999-12-31", 2932896},
+		{"2026-02-29", -1},    {"2100-02-29", -1},    {"1969-12-31", -1},    {"2026-13-01", -1},
+		{"2026-00-01", -1},    {"2026-01-00", -1},    {"2026-01-32", -1},    {"2026-1-01", -1},
+		{"2026-01-1", -1},     {"26-01-01", -1},      {"2026/01/01", -1},    {"", -1},
+		{" 2026-01-01", -1},   {"2026-01-01 ", -1},   {"2026-01-+1", -1},    {"+026-01-01", -1},
+		{"tomorrow", -1},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
 		if (date_read(cases[i].text) != cases[i].days)

@@ -19,8 +19,8 @@ static const char *enrolled[] = {"shop"};
 static int prepare(void **state)
 {
 	(void)state;
-	config = (struct config){.endpoints = 16, .quarantine_s = QUARANTINE_MS / 1000, .enrol_label = "mesh",
-				 .enrol_value = "on"};
+	config = (struct config){
+		.endpoints = 16, .quarantine_s = QUARANTINE_MS / 1000, .enrol_label = "mesh", .enrol_value = "on"};
 	config.enrol_namespaces.at = enrolled;
 	config.enrol_namespaces.len = 1;
 	registry = (struct registry){0};
@@ -84,10 +84,12 @@ static void numbers(void **state)
 	(void)state;
 	assert_int_equal(update("", 1000), 0);
 	assert_int_equal(next_ms, 0);
-	assert_int_equal(update(A "," B "," W("dev", "c", "fd00::3", ", \"labels\": {\"mesh\": \"on\"}, \"netns\": \"/n\"") "," W(
-					"dev", "d", "10.0.0.4", ", \"labels\": {\"mesh\": \"off\"}"),
-				1000),
-			 0);
+	assert_int_equal(
+		update(A "," B
+			 "," W("dev", "c", "fd00::3", ", \"labels\": {\"mesh\": \"on\"}, \"netns\": \"/n\"") "," W(
+				 "dev", "d", "10.0.0.4", ", \"labels\": {\"mesh\": \"off\"}"),
+		       1000),
+		0);
 	uint32_t a = number_of("10.0.0.1"), b = number_of("10.0.0.2");
 	assert_int_not_equal(a, 0);
 	assert_int_equal(endpoint_of("10.0.0.1")->flags, MESH_PEER_ENROLLED | MESH_PEER_LOCAL);
@@ -97,7 +99,9 @@ static void numbers(void **state)
 	assert_string_equal(endpoint_of("10.0.0.1")->owner, "shop/a");
 	assert_string_equal(endpoint_of("10.0.0.1")->workload->name, "a");
 	/* A newcomer that sorts first changes no number; labels may change. */
-	assert_int_equal(update(W("aaa", "a", "10.0.0.0", "") "," A "," W("shop", "b", "10.0.0.2", ", \"node\": \"n1\""), 2000), 0);
+	assert_int_equal(
+		update(W("aaa", "a", "10.0.0.0", "") "," A "," W("shop", "b", "10.0.0.2", ", \"node\": \"n1\""), 2000),
+		0);
 	assert_int_equal(number_of("10.0.0.1"), a);
 	assert_int_equal(number_of("10.0.0.2"), b);
 	assert_int_equal(endpoint_of("10.0.0.2")->flags, MESH_PEER_ENROLLED | MESH_PEER_LOCAL);
@@ -165,7 +169,8 @@ static void full(void **state)
 	char text[4096] = "", *at = text;
 	(void)state;
 	for (int i = 1; i <= 15; i++)
-		at += sprintf(at, "%s{\"namespace\": \"s\", \"name\": \"w%d\", \"addresses\": [\"10.0.0.%d\"]}", i > 1 ? "," : "", i, i);
+		at += sprintf(at, "%s{\"namespace\": \"s\", \"name\": \"w%d\", \"addresses\": [\"10.0.0.%d\"]}",
+			      i > 1 ? "," : "", i, i);
 	assert_int_equal(update(text, 1000), 0);
 	assert_int_equal(registry.len, 16);
 	char *behind = at;
@@ -226,7 +231,11 @@ static void restart(void **state)
 static void damaged(void **state)
 {
 	static const char *const texts[] = {
-		"", "{", "[]", "{\"format\":2,\"count\":0,\"endpoints\":[]}", "{\"format\":1,\"count\":1,\"endpoints\":[]}",
+		"",
+		"{",
+		"[]",
+		"{\"format\":2,\"count\":0,\"endpoints\":[]}",
+		"{\"format\":1,\"count\":1,\"endpoints\":[]}",
 		"{\"format\":1,\"count\":1,\"endpoints\":[[0,\"10.0.0.1\",\"a/b\",1]]}",
 		"{\"format\":1,\"count\":1,\"endpoints\":[[-1,\"10.0.0.1\",\"a/b\",1]]}",
 		"{\"format\":1,\"count\":1,\"endpoints\":[[99999999,\"10.0.0.1\",\"a/b\",1]]}",
@@ -255,7 +264,8 @@ static void damaged(void **state)
 	fclose(file);
 	assert_true(len > 40);
 	for (size_t cut = 0; cut < len; cut++)
-		assert_int_equal(registry_load(&registry, scratch_write_bytes("endpoints.json", text, cut), &why), -EINVAL);
+		assert_int_equal(registry_load(&registry, scratch_write_bytes("endpoints.json", text, cut), &why),
+				 -EINVAL);
 	assert_int_equal(registry_load(&registry, scratch_write_bytes("endpoints.json", text, len), &why), 0);
 	free(text);
 }

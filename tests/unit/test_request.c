@@ -74,14 +74,18 @@ static int read_line(const char *text, struct request *request, char why[REQUEST
 /* "src block -> dst udp|tcp|http port method host path name=value ..." */
 static const char *request_text(const struct request *request)
 {
-	const char *text = arena_printf(run.arena, "%s %u -> %s %s %u", run.policy->classes.at[request->src].name, request->block,
-					run.policy->classes.at[request->dst].name,
-					request->udp ? "udp" : request->http ? "http" : "tcp", request->port);
+	const char *text = arena_printf(run.arena, "%s %u -> %s %s %u", run.policy->classes.at[request->src].name,
+					request->block, run.policy->classes.at[request->dst].name,
+					request->udp	? "udp"
+					: request->http ? "http"
+							: "tcp",
+					request->port);
 	if (request->method || request->host || request->path)
 		text = arena_printf(run.arena, "%s %s %s %s", text, request->method ? request->method : "-",
 				    request->host ? request->host : "-", request->path ? request->path : "-");
 	for (size_t i = 0; i < request->headers.len; i++)
-		text = arena_printf(run.arena, "%s %s=%s", text, request->headers.at[i].name, request->headers.at[i].value);
+		text = arena_printf(run.arena, "%s %s=%s", text, request->headers.at[i].name,
+				    request->headers.at[i].value);
 	return text;
 }
 
@@ -101,11 +105,13 @@ static void lines(void **state)
 		const char *line, *request;
 	} cases[] = {
 		{"{\"from\":\"ledger\",\"to\":\"reviews\"}", "shop/ledger 0 -> shop/reviews http 8080"},
-		{"{\"from\":\"shop/ledger\",\"to\":\"shop/reviews\",\"port\":8080}", "shop/ledger 0 -> shop/reviews http 8080"},
+		{"{\"from\":\"shop/ledger\",\"to\":\"shop/reviews\",\"port\":8080}",
+		 "shop/ledger 0 -> shop/reviews http 8080"},
 		{"{\"from\":\"world\",\"to\":\"ledger\",\"port\":6003}", "world 0 -> shop/ledger tcp 6003"},
 		/* Behind an undeclared port it is still that service. */
 		{"{\"from\":\"node\",\"to\":\"ledger\",\"port\":22}", "node 0 -> shop/ledger tcp 22"},
-		{"{\"from\":\"node\",\"to\":\"ledger\",\"port\":5432,\"protocol\":\"udp\"}", "node 0 -> shop/ledger udp 5432"},
+		{"{\"from\":\"node\",\"to\":\"ledger\",\"port\":5432,\"protocol\":\"udp\"}",
+		 "node 0 -> shop/ledger udp 5432"},
 		{"{\"from\":\"node\",\"to\":\"ledger\",\"port\":5432,\"protocol\":\"http\",\"method\":\"GET\"}",
 		 "node 0 -> shop/ledger tcp 5432 GET - -"},
 		{"{\"from\":\"node\",\"to\":\"names\",\"protocol\":\"udp\"}", "node 0 -> shop/names udp 5353"},
@@ -122,10 +128,12 @@ static void lines(void **state)
 		{"{\"from\":{\"service\":\"dev/frontend\",\"namespace\":\"dev\"},\"to\":\"shop/frontend\"}",
 		 "dev/frontend 0 -> shop/frontend http 8080"},
 		{"{\"from\":{\"namespace\":\"dev\"},\"to\":\"shop/frontend\"}", "dev/- 0 -> shop/frontend http 8080"},
-		{"{\"from\":{\"spiffe\":\"spiffe://shop.example/ns/ci/sa/deployer\",\"verified\":true},\"to\":\"ledger\",\"port\":1}",
+		{"{\"from\":{\"spiffe\":\"spiffe://shop.example/ns/ci/sa/"
+		 "deployer\",\"verified\":true},\"to\":\"ledger\",\"port\":1}",
 		 "ci/deployer 0 -> shop/ledger tcp 1"},
 		/* A certificate wins over the address's service. */
-		{"{\"from\":{\"service\":\"ledger\",\"spiffe\":\"spiffe://shop.example/ns/dev/sa/dev-front\"},\"to\":\"reviews\"}",
+		{"{\"from\":{\"service\":\"ledger\",\"spiffe\":\"spiffe://shop.example/ns/dev/sa/"
+		 "dev-front\"},\"to\":\"reviews\"}",
 		 "dev/frontend 0 -> shop/reviews http 8080"},
 		{"{\"from\":{\"spiffe\":\"spiffe://shop.example/ns/dev/sa/nobody\"},\"to\":\"reviews\"}",
 		 "dev/- 0 -> shop/reviews http 8080"},
@@ -134,21 +142,28 @@ static void lines(void **state)
 		{"{\"from\":{\"address\":\"192.0.2.1\"},\"to\":\"reviews\"}", "world 0 -> shop/reviews http 8080"},
 		/* To addresses and the world. */
 		{"{\"from\":\"ledger\",\"to\":\"world\",\"port\":443}", "shop/ledger 0 -> world tcp 443"},
-		{"{\"from\":\"ledger\",\"to\":\"192.0.2.1\",\"port\":443,\"protocol\":\"udp\"}", "shop/ledger 0 -> world udp 443"},
+		{"{\"from\":\"ledger\",\"to\":\"192.0.2.1\",\"port\":443,\"protocol\":\"udp\"}",
+		 "shop/ledger 0 -> world udp 443"},
 		{"{\"from\":\"ledger\",\"to\":\"203.0.113.200\",\"port\":443}", "shop/ledger 0 -> shop/stripe tcp 443"},
-		{"{\"from\":\"ledger\",\"to\":\"203.0.113.7\",\"port\":443}", "shop/ledger 0 -> shop/api+shop/stripe tcp 443"},
+		{"{\"from\":\"ledger\",\"to\":\"203.0.113.7\",\"port\":443}",
+		 "shop/ledger 0 -> shop/api+shop/stripe tcp 443"},
 		{"{\"from\":\"ledger\",\"to\":\"stripe\"}", "shop/ledger 0 -> shop/stripe tcp 443"},
-		{"{\"from\":\"ledger\",\"to\":\"api\",\"protocol\":\"http\"}", "shop/ledger 0 -> shop/api+shop/stripe tcp 80"},
-		{"{\"from\":\"ledger\",\"to\":\"shop/api\",\"port\":443}", "shop/ledger 0 -> shop/api+shop/stripe udp 443"},
+		{"{\"from\":\"ledger\",\"to\":\"api\",\"protocol\":\"http\"}",
+		 "shop/ledger 0 -> shop/api+shop/stripe tcp 80"},
+		{"{\"from\":\"ledger\",\"to\":\"shop/api\",\"port\":443}",
+		 "shop/ledger 0 -> shop/api+shop/stripe udp 443"},
 		/* A service's address: its port says which service, and which port of the workload. */
 		{"{\"from\":\"ledger\",\"to\":\"10.96.0.11\",\"port\":80}", "shop/ledger 0 -> shop/reviews http 8080"},
-		{"{\"from\":\"ledger\",\"to\":\"fd00:96:0::11\",\"port\":80}", "shop/ledger 0 -> shop/reviews http 8080"},
-		{"{\"from\":\"ledger\",\"to\":\"10.96.0.10\",\"port\":53,\"protocol\":\"udp\"}", "shop/ledger 0 -> shop/names udp 5353"},
+		{"{\"from\":\"ledger\",\"to\":\"fd00:96:0::11\",\"port\":80}",
+		 "shop/ledger 0 -> shop/reviews http 8080"},
+		{"{\"from\":\"ledger\",\"to\":\"10.96.0.10\",\"port\":53,\"protocol\":\"udp\"}",
+		 "shop/ledger 0 -> shop/names udp 5353"},
 		{"{\"from\":\"twin\",\"to\":\"10.96.0.10\",\"port\":6001}", "shop/twin 0 -> shop/ledger tcp 6001"},
 		{"{\"from\":\"twin\",\"to\":\"10.96.0.10\",\"port\":7}", "shop/twin 0 -> world tcp 7"},
 		{"{\"from\":\"twin\",\"to\":\"shop/-\",\"port\":7}", "shop/twin 0 -> shop/- tcp 7"},
 		/* Requests. */
-		{"{\"from\":\"twin\",\"to\":\"reviews\",\"protocol\":\"http\",\"method\":\"GET\",\"host\":\"Reviews:80\",\"path\":\"/a?b\","
+		{"{\"from\":\"twin\",\"to\":\"reviews\",\"protocol\":\"http\",\"method\":\"GET\",\"host\":\"Reviews:"
+		 "80\",\"path\":\"/a?b\","
 		 "\"headers\":{\"X-Canary\":\"true\",\"y\":[\"1\",\"2\"]},\"jwt\":{}}",
 		 "shop/twin 0 -> shop/reviews http 8080 GET Reviews:80 /a?b x-canary=true y=1 y=2"},
 	};
@@ -173,7 +188,10 @@ static void blocks(void **state)
 	assert_int_equal(read_line("{\"from\":\"2001:db8:7::1\",\"to\":\"reviews\"}", &request, why), 0);
 	assert_int_equal(request.block, office_block(true));
 	/* A cidr matches a workload inside it, too. */
-	assert_int_equal(read_line("{\"from\":{\"service\":\"ledger\",\"address\":\"198.51.100.255\"},\"to\":\"reviews\"}", &request, why), 0);
+	assert_int_equal(
+		read_line("{\"from\":{\"service\":\"ledger\",\"address\":\"198.51.100.255\"},\"to\":\"reviews\"}",
+			  &request, why),
+		0);
 	assert_string_equal(run.policy->classes.at[request.src].name, "shop/ledger");
 	assert_int_equal(request.block, office_block(false));
 	assert_int_equal(read_line("{\"from\":\"198.51.101.0\",\"to\":\"reviews\"}", &request, why), 0);
@@ -202,14 +220,16 @@ static void refused(void **state)
 		{"{\"from\":{},\"to\":\"reviews\"}", "names nobody"},
 		{"{\"from\":{\"servce\":\"x\"},\"to\":\"reviews\"}", "did you mean 'service'?"},
 		{"{\"from\":{\"service\":7},\"to\":\"reviews\"}", "'service' wants a text"},
-		{"{\"from\":{\"service\":\"dev/frontend\",\"namespace\":\"shop\"},\"to\":\"reviews\"}", "is not of the namespace"},
+		{"{\"from\":{\"service\":\"dev/frontend\",\"namespace\":\"shop\"},\"to\":\"reviews\"}",
+		 "is not of the namespace"},
 		{"{\"from\":{\"namespace\":\"shopp\"},\"to\":\"reviews\"}", "did you mean 'shop/-'?"},
 		{"{\"from\":{\"spiffe\":\"x\"},\"to\":\"reviews\"}", "is no SPIFFE ID"},
 		{"{\"from\":{\"address\":\"10.0.0.0/8\"},\"to\":\"reviews\"}", "is not one address"},
 		{"{\"from\":{\"address\":\"::ffff:10.0.0.1\"},\"to\":\"reviews\"}", "is not one address"},
 		{"{\"from\":{\"address\":\"10.0.0.1\",\"verified\":\"yes\"},\"to\":\"reviews\"}", "true or false"},
 		{"{\"from\":\"ledger\",\"to\":{}}", "'to' wants"},
-		{"{\"from\":\"ledger\",\"to\":\"reviews\",\"port\":80}", "80 is the port of the service 'shop/reviews'; a request has the workload's, 8080"},
+		{"{\"from\":\"ledger\",\"to\":\"reviews\",\"port\":80}",
+		 "80 is the port of the service 'shop/reviews'; a request has the workload's, 8080"},
 		{"{\"from\":\"ledger\",\"to\":\"reviews\",\"port\":0}", "1 to 65535"},
 		{"{\"from\":\"ledger\",\"to\":\"reviews\",\"port\":65536}", "1 to 65535"},
 		{"{\"from\":\"ledger\",\"to\":\"reviews\",\"port\":\"80\"}", "1 to 65535"},
@@ -219,7 +239,8 @@ static void refused(void **state)
 		{"{\"from\":\"reviews\",\"to\":\"twin\",\"port\":53}", "say `protocol`"},
 		{"{\"from\":\"reviews\",\"to\":\"world\"}", "say `port`"},
 		{"{\"from\":\"reviews\",\"to\":\"10.96.0.11\"}", "say `port`"},
-		{"{\"from\":\"ledger\",\"to\":\"reviews\",\"protocol\":\"tcp\",\"method\":\"GET\"}", "say http or grpc"},
+		{"{\"from\":\"ledger\",\"to\":\"reviews\",\"protocol\":\"tcp\",\"method\":\"GET\"}",
+		 "say http or grpc"},
 		{"{\"from\":\"ledger\",\"to\":\"reviews\",\"method\":1}", "'method' wants a text"},
 		{"{\"from\":\"ledger\",\"to\":\"reviews\",\"headers\":[]}", "'headers' wants an object"},
 		{"{\"from\":\"ledger\",\"to\":\"reviews\",\"headers\":{\"x\":1}}", "the header 'x' wants"},
@@ -302,9 +323,19 @@ static void hosts(void **state)
 	static const struct {
 		const char *sent, *normal;
 	} cases[] = {
-		{"Reviews", "reviews"}, {"reviews.", "reviews"}, {"reviews:80", "reviews"},	{"Reviews.Shop.:8080", "reviews.shop"},
-		{"[FD00::1]:80", "[fd00::1]"}, {"[fd00::1]", "[fd00::1]"}, {"10.0.0.1:80", "10.0.0.1"}, {"a b", NULL},
-		{"", NULL}, {".", NULL}, {":80", NULL}, {"a/b", NULL}, {" reviews ", NULL},
+		{"Reviews", "reviews"},
+		{"reviews.", "reviews"},
+		{"reviews:80", "reviews"},
+		{"Reviews.Shop.:8080", "reviews.shop"},
+		{"[FD00::1]:80", "[fd00::1]"},
+		{"[fd00::1]", "[fd00::1]"},
+		{"10.0.0.1:80", "10.0.0.1"},
+		{"a b", NULL},
+		{"", NULL},
+		{".", NULL},
+		{":80", NULL},
+		{"a/b", NULL},
+		{" reviews ", NULL},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		struct request request = {.http = true, .method = "GET", .host = cases[i].sent};
@@ -341,7 +372,8 @@ static void malformed(void **state)
 {
 	(void)state;
 	static const char *const twice[] = {"host", "a", "Host", "a"}, *const bad_name[] = {"a b", "1"},
-				*const bad_value[] = {"a", "1\n2"}, *const no_name[] = {"", "1"}, *const host[] = {"host", "a"};
+				 *const bad_value[] = {"a", "1\n2"}, *const no_name[] = {"", "1"},
+				 *const host[] = {"host", "a"};
 	const struct {
 		struct request request;
 		const char *says;
@@ -366,8 +398,9 @@ static void malformed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(lines), cmocka_unit_test(blocks),  cmocka_unit_test(refused),	 cmocka_unit_test(paths),
-		cmocka_unit_test(hosts), cmocka_unit_test(headers), cmocka_unit_test(malformed),
+		cmocka_unit_test(lines),     cmocka_unit_test(blocks), cmocka_unit_test(refused),
+		cmocka_unit_test(paths),     cmocka_unit_test(hosts),  cmocka_unit_test(headers),
+		cmocka_unit_test(malformed),
 	};
 	return cmocka_run_group_tests(tests, prepare, finish);
 }

@@ -36,7 +36,7 @@ static struct labels labels_of(json_t *object, struct label *room)
 	const char *name;
 	json_t *value;
 	size_t len = 0;
-	json_object_foreach(object, name, value)
+	json_object_foreach (object, name, value)
 		room[len++] = (struct label){name, json_string_value(value)};
 	return (struct labels){room, len};
 }
@@ -145,6 +145,7 @@ static void depth(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(matching), cmocka_unit_test(validity), cmocka_unit_test(depth)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(matching), cmocka_unit_test(validity),
+					   cmocka_unit_test(depth)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

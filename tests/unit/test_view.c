@@ -15,46 +15,86 @@ static const char manifest_text[] =
 	"{\"trust\": \"shop.example\", \"sets\": [\"f\", \"l\", \"r\", \"v1\", \"v2\"],"
 	" \"classes\": [{\"kind\": \"unknown\"}, {\"kind\": \"world\"}, {\"kind\": \"node\"}, {\"kind\": \"other\"},"
 	"  {\"kind\": \"conflict\"}, {\"kind\": \"namespace\", \"name\": \"shop/-\", \"namespace\": \"shop\"},"
-	"  {\"kind\": \"identity\", \"name\": \"ci/deployer\", \"namespace\": \"ci\", \"spiffe\": \"spiffe://shop.example/ns/ci/sa/deployer\"},"
+	"  {\"kind\": \"identity\", \"name\": \"ci/deployer\", \"namespace\": \"ci\", \"spiffe\": "
+	"\"spiffe://shop.example/ns/ci/sa/deployer\"},"
 	"  {\"kind\": \"service\", \"name\": \"shop/frontend\", \"namespace\": \"shop\"},"
 	"  {\"kind\": \"service\", \"name\": \"shop/ledger\", \"namespace\": \"shop\"},"
 	"  {\"kind\": \"service\", \"name\": \"shop/reviews\", \"namespace\": \"shop\"},"
 	"  {\"kind\": \"external\", \"name\": \"shop/stripe\"}],"
-	" \"intervals\": [[\"::\", 0], [\"::ffff:10.1.0.0\", 3], [\"::ffff:10.2.0.0\", 0], [\"fd00:1::\", 2], [\"fd00:2::\", 0]],"
+	" \"intervals\": [[\"::\", 0], [\"::ffff:10.1.0.0\", 3], [\"::ffff:10.2.0.0\", 0], [\"fd00:1::\", 2], "
+	"[\"fd00:2::\", 0]],"
 	" \"services\": ["
-	"  {\"namespace\": \"shop\", \"name\": \"frontend\", \"class\": 7, \"set\": 0, \"addresses\": [], \"subsets\": [],"
+	"  {\"namespace\": \"shop\", \"name\": \"frontend\", \"class\": 7, \"set\": 0, \"addresses\": [], \"subsets\": "
+	"[],"
 	"   \"selector\": {\"op\": \"==\", \"label\": \"app\", \"value\": \"frontend\"},"
 	"   \"ports\": [{\"protocol\": \"http\", \"port\": 8080, \"end\": 8080, \"target\": 8080}]},"
-	"  {\"namespace\": \"shop\", \"name\": \"ledger\", \"class\": 8, \"set\": 1, \"addresses\": [\"10.96.0.10\"], \"subsets\": [],"
+	"  {\"namespace\": \"shop\", \"name\": \"ledger\", \"class\": 8, \"set\": 1, \"addresses\": [\"10.96.0.10\"], "
+	"\"subsets\": [],"
 	"   \"selector\": {\"op\": \"in\", \"label\": \"tier\", \"values\": [\"gold\", \"silver\"]},"
 	"   \"ports\": [{\"protocol\": \"tcp\", \"port\": 6000, \"end\": 6009, \"target\": 6000},"
 	"    {\"protocol\": \"udp\", \"port\": 53, \"end\": 53, \"target\": 5353}]},"
-	"  {\"namespace\": \"shop\", \"name\": \"reviews\", \"class\": 9, \"set\": 2, \"addresses\": [\"10.96.0.11\", \"fd00:96::11\"],"
-	"   \"selector\": {\"op\": \"and\", \"args\": [{\"op\": \"has\", \"label\": \"version\"}, {\"op\": \"==\", \"label\": \"app\", \"value\": \"reviews\"}]},"
+	"  {\"namespace\": \"shop\", \"name\": \"reviews\", \"class\": 9, \"set\": 2, \"addresses\": [\"10.96.0.11\", "
+	"\"fd00:96::11\"],"
+	"   \"selector\": {\"op\": \"and\", \"args\": [{\"op\": \"has\", \"label\": \"version\"}, {\"op\": \"==\", "
+	"\"label\": \"app\", \"value\": \"reviews\"}]},"
 	"   \"ports\": [{\"protocol\": \"http\", \"port\": 80, \"end\": 80, \"target\": 8080}],"
-	"   \"subsets\": [{\"name\": \"v1\", \"set\": 3, \"selector\": {\"op\": \"==\", \"label\": \"version\", \"value\": \"1\"}},"
-	"    {\"name\": \"v2\", \"set\": 4, \"selector\": {\"op\": \"!=\", \"label\": \"version\", \"value\": \"1\"}}]}]}";
+	"   \"subsets\": [{\"name\": \"v1\", \"set\": 3, \"selector\": {\"op\": \"==\", \"label\": \"version\", "
+	"\"value\": \"1\"}},"
+	"    {\"name\": \"v2\", \"set\": 4, \"selector\": {\"op\": \"!=\", \"label\": \"version\", \"value\": "
+	"\"1\"}}]}]}";
 
 #define W(ns, name, address, more)                                                                                     \
 	"{\"namespace\": \"" ns "\", \"name\": \"" name "\", \"addresses\": [" address "]" more "}"
 
-static const char inventory_text[] = "{\"workloads\": ["
-	W("shop", "front", "\"10.1.0.1\", \"fd00:1::1\"", ", \"labels\": {\"app\": \"frontend\"}") ","
-	W("shop", "gold", "\"10.1.0.2\"", ", \"labels\": {\"tier\": \"gold\"}") ","
-	W("shop", "rev1", "\"10.1.0.3\", \"fd00:1::3\"", ", \"labels\": {\"app\": \"reviews\", \"version\": \"1\"}") ","
-	W("shop", "rev2", "\"10.1.0.4\"", ", \"labels\": {\"app\": \"reviews\", \"version\": \"2\"}") ","
-	W("shop", "rev0", "\"10.1.0.5\"", ", \"labels\": {\"app\": \"reviews\"}") ","
-	W("shop", "both", "\"10.1.0.6\"", ", \"labels\": {\"app\": \"frontend\", \"tier\": \"silver\"}") ","
-	W("shop", "bare", "\"10.2.0.7\"", "") ","
-	W("dev", "front", "\"10.2.0.8\"", ", \"labels\": {\"app\": \"frontend\"}") ","
-	W("ci", "job", "\"10.2.0.9\"", ", \"account\": \"deployer\"") ","
-	W("ci", "other", "\"10.2.0.10\"", ", \"account\": \"else\"") ","
-	W("kube-system", "proxy", "\"192.0.2.1\"", ", \"hostNetwork\": true") ","
-	W("shop", "hostrev", "\"192.0.2.1\"", ", \"hostNetwork\": true, \"labels\": {\"app\": \"reviews\", \"version\": \"1\"}") ","
-	W("kube-system", "proxy2", "\"192.0.2.2\"", ", \"hostNetwork\": true")
-	"], \"services\": [{\"namespace\": \"shop\", \"name\": \"frontend\", \"addresses\": [\"10.96.0.12\"],"
-	" \"ports\": [{\"port\": 80, \"target\": 8080}]}, {\"namespace\": \"shop\", \"name\": \"ledger\", \"addresses\": [\"10.96.0.13\"]},"
-	" {\"namespace\": \"shop\", \"name\": \"stranger\", \"addresses\": [\"10.96.0.14\"], \"ports\": [{\"port\": 80}]}]}";
+static const char inventory_text[] = "{\"workloads\": [" W(
+	"shop", "front", "\"10.1.0.1\", \"fd00:1::1\"",
+	", \"labels\": {\"app\": \"frontend\"}") "," W("shop", "gold",
+						       "\"10.1.0.2\"", ", \"labels\": {\"tier\": \"gold\"}") "," W("sho"
+														   "p",
+														   "rev"
+														   "1",
+														   "\"1"
+														   "0."
+														   "1."
+														   "0."
+														   "3\""
+														   ", "
+														   "\"f"
+														   "d00"
+														   ":1:"
+														   ":3"
+														   "\"",
+														   ", "
+														   "\"l"
+														   "abe"
+														   "ls"
+														   "\":"
+														   " {"
+														   "\"a"
+														   "pp"
+														   "\":"
+														   " \""
+														   "rev"
+														   "iew"
+														   "s\""
+														   ", "
+														   "\"v"
+														   "ers"
+														   "ion"
+														   "\":"
+														   " \""
+														   "1\""
+														   "}") "," W("shop", "rev2", "\"10.1.0.4\"", ", \"labels\": {\"app\": \"reviews\", \"version\": \"2\"}") "," W("shop", "rev0", "\"10.1.0.5\"", ", \"labels\": {\"app\": \"reviews\"}") "," W("shop", "both", "\"10.1.0.6\"", ", \"labels\": {\"app\": \"frontend\", \"tier\": \"silver\"}") "," W("shop", "bare", "\"10.2.0.7\"", "") "," W("dev",
+																																																							     "front",
+																																																							     "\"10.2.0.8\"", ", \"labels\": {\"app\": \"frontend\"}") "," W("ci",
+																																																															    "job", "\"10.2.0.9\"", ", \"account\": \"deployer\"") "," W("ci",
+																																																																							"other", "\"10.2.0.10\"", ", \"account\": \"else\"") "," W("kube-system", "proxy", "\"192.0.2.1\"",
+																																																																														   ", \"hostNetwork\": true") "," W("shop", "hostrev", "\"192.0.2.1\"", ", \"hostNetwork\": true, \"labels\": {\"app\": \"reviews\", \"version\": \"1\"}") "," W("kube-system",
+																																																																																																		 "proxy2",
+																																																																																																		 "\"192.0.2.2\"",
+																																																																																																		 ", \"hostNetwork\": true") "], \"services\": [{\"namespace\": \"shop\", \"name\": \"frontend\", \"addresses\": [\"10.96.0.12\"],"
+																																																																																																					    " \"ports\": [{\"port\": 80, \"target\": 8080}]}, {\"namespace\": \"shop\", \"name\": \"ledger\", \"addresses\": [\"10.96.0.13\"]},"
+																																																																																																					    " {\"namespace\": \"shop\", \"name\": \"stranger\", \"addresses\": [\"10.96.0.14\"], \"ports\": [{\"port\": 80}]}]}";
 
 static struct why why;
 static struct config config;
@@ -170,7 +210,7 @@ static void assert_set(uint32_t set, bool is_v6, const char *const *want)
 	assert_true(have->first + have->count <= view.backends.len);
 }
 
-#define SET(...) ((const char *const[]){__VA_ARGS__ __VA_OPT__(,) NULL})
+#define SET(...) ((const char *const[]){__VA_ARGS__ __VA_OPT__(, ) NULL})
 
 static void backends(void **state)
 {
@@ -233,13 +273,15 @@ static void quarantined(void **state)
 	(void)state;
 	/* 10.1.0.1 goes to another workload, which waits: nobody's class, nobody's backend. */
 	take_inventory("{\"workloads\": [" W("shop", "fresh", "\"10.1.0.1\", \"10.1.0.99\"",
-					     ", \"labels\": {\"app\": \"frontend\"}") "]}", 2000);
+					     ", \"labels\": {\"app\": \"frontend\"}") "]}",
+		       2000);
 	make();
 	assert_class("10.1.0.1", 0, 0, 0);
 	assert_class("10.1.0.99", FRONTEND, FRONTEND, 3);
 	assert_set(SET_FRONTEND, false, SET("10.1.0.99"));
 	take_inventory("{\"workloads\": [" W("shop", "fresh", "\"10.1.0.1\", \"10.1.0.99\"",
-					     ", \"labels\": {\"app\": \"frontend\"}") "]}", 40000);
+					     ", \"labels\": {\"app\": \"frontend\"}") "]}",
+		       40000);
 	make();
 	assert_class("10.1.0.1", FRONTEND, FRONTEND, 3);
 	assert_set(SET_FRONTEND, false, SET("10.1.0.1", "10.1.0.99"));
@@ -248,9 +290,17 @@ static void quarantined(void **state)
 static void host_conflict(void **state)
 {
 	(void)state;
-	take_inventory("{\"workloads\": ["
-		       W("shop", "a", "\"192.0.2.1\"", ", \"hostNetwork\": true, \"labels\": {\"app\": \"frontend\"}") ","
-		       W("shop", "b", "\"192.0.2.1\"", ", \"hostNetwork\": true, \"labels\": {\"tier\": \"gold\"}") "]}", 100000);
+	take_inventory("{\"workloads\": [" W(
+			       "shop", "a", "\"192.0.2.1\"",
+			       ", \"hostNetwork\": true, \"labels\": {\"app\": \"frontend\"}") "," W("shop", "b",
+												     "\"192.0.2.1\"",
+												     ", "
+												     "\"hostNetwork\": "
+												     "true, "
+												     "\"labels\": "
+												     "{\"tier\": "
+												     "\"gold\"}") "]}",
+		       100000);
 	make();
 	assert_class("192.0.2.1", MESH_CLASS_NODE, MESH_CLASS_CONFLICT, 0);
 	assert_int_equal(view.conflicts.len, 1);
@@ -273,8 +323,10 @@ static void bounds(void **state)
 static void disagreement(void **state)
 {
 	(void)state;
-	take_inventory("{\"services\": [{\"namespace\": \"shop\", \"name\": \"frontend\", \"addresses\": [\"10.96.0.11\"],"
-		       " \"ports\": [{\"port\": 80, \"target\": 8080}]}]}", 100000);
+	take_inventory(
+		"{\"services\": [{\"namespace\": \"shop\", \"name\": \"frontend\", \"addresses\": [\"10.96.0.11\"],"
+		" \"ports\": [{\"port\": 80, \"target\": 8080}]}]}",
+		100000);
 	assert_int_equal(view_make(manifest, inventory, &registry, &config, &view, &why), -EINVAL);
 	assert_says(why.text, "10.96.0.11 port 80/tcp");
 	assert_says(why.text, "shop/frontend");
@@ -285,8 +337,10 @@ static void disagreement(void **state)
 static void shared_address(void **state)
 {
 	(void)state;
-	take_inventory("{\"services\": [{\"namespace\": \"shop\", \"name\": \"frontend\", \"addresses\": [\"10.96.0.11\"],"
-		       " \"ports\": [{\"port\": 81, \"target\": 8080}]}]}", 100000);
+	take_inventory(
+		"{\"services\": [{\"namespace\": \"shop\", \"name\": \"frontend\", \"addresses\": [\"10.96.0.11\"],"
+		" \"ports\": [{\"port\": 81, \"target\": 8080}]}]}",
+		100000);
 	make();
 	assert_string_equal(vip_of("10.96.0.11", 80, IPPROTO_TCP), "9 8080");
 	assert_string_equal(vip_of("10.96.0.11", 81, IPPROTO_TCP), "7 8080");
@@ -332,7 +386,8 @@ static void foreign_manifests(void **state)
 		{"services", 1, "addresses", "[\"10.0.0\"]", "address 0"},
 		{"services", 1, "ports", "[{\"protocol\": \"tcp\", \"port\": 0, \"end\": 0, \"target\": 1}]", "port 0"},
 		{"services", 1, "ports", "[{\"protocol\": \"tcp\", \"port\": 9, \"end\": 8, \"target\": 9}]", "port 0"},
-		{"services", 1, "ports", "[{\"protocol\": \"tcp\", \"port\": 9, \"end\": 65536, \"target\": 9}]", "port 0"},
+		{"services", 1, "ports", "[{\"protocol\": \"tcp\", \"port\": 9, \"end\": 65536, \"target\": 9}]",
+		 "port 0"},
 		{"services", 2, "subsets", "[{\"name\": \"v1\", \"set\": 3}]", "no selector"},
 	};
 	(void)state;
@@ -341,8 +396,8 @@ static void foreign_manifests(void **state)
 		json_t *place = cases[i].list ? at(cases[i].list, cases[i].index, NULL) : manifest;
 		assert_int_equal(json_object_set_new(place, cases[i].key, parsed(cases[i].value)), 0);
 		if (view_make(manifest, inventory, &registry, &config, &view, &why) != -EINVAL)
-			fail_msg("taken: %s %d %s = %s", cases[i].list ? cases[i].list : "", cases[i].index, cases[i].key,
-				 cases[i].value);
+			fail_msg("taken: %s %d %s = %s", cases[i].list ? cases[i].list : "", cases[i].index,
+				 cases[i].key, cases[i].value);
 		assert_says(why.text, cases[i].reason);
 		json_decref(manifest);
 		manifest = whole;
@@ -365,8 +420,9 @@ int main(void)
 {
 #define TEST(function) cmocka_unit_test_setup_teardown(function, prepare, finish)
 	const struct CMUnitTest tests[] = {
-		TEST(classes),	     TEST(backends), TEST(service_addresses), TEST(quarantined),    TEST(host_conflict),
-		TEST(bounds),	     TEST(disagreement), TEST(shared_address), TEST(foreign_manifests), TEST(no_selector),
+		TEST(classes),		 TEST(backends),    TEST(service_addresses), TEST(quarantined),
+		TEST(host_conflict),	 TEST(bounds),	    TEST(disagreement),	     TEST(shared_address),
+		TEST(foreign_manifests), TEST(no_selector),
 	};
 	return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

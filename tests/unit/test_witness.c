@@ -65,8 +65,9 @@ static void witness_letters(void **state)
 		uint32_t class;
 		const char *text;
 	} cases[] = {
-		{"/x/.+", 1, "/x/a"}, {"[^a-z]", 1, "0"}, {"[\\x00-/]", 1, "-"}, {".*", 0, NULL}, {"\\x00", 1, NULL},
-		{"a\\n", 1, NULL}, {"\\t", 1, "\t"}, {"[^\\x00-\\x7f]", 1, "\x80"}, {"a|[[:cntrl:]]*", 1, ""},
+		{"/x/.+", 1, "/x/a"},	   {"[^a-z]", 1, "0"}, {"[\\x00-/]", 1, "-"}, {".*", 0, NULL},
+		{"\\x00", 1, NULL},	   {"a\\n", 1, NULL},  {"\\t", 1, "\t"},      {"[^\\x00-\\x7f]", 1, "\x80"},
+		{"a|[[:cntrl:]]*", 1, ""},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		const struct automaton *automaton = make_one(PATTERN_RE, cases[i].pattern);
@@ -135,6 +136,7 @@ static void field_patterns(void **state)
 int main(void)
 {
 #define TEST(function) cmocka_unit_test_setup_teardown(function, prepare, finish)
-	const struct CMUnitTest tests[] = {TEST(witnesses), TEST(witness_letters), TEST(witness_bound), TEST(field_patterns)};
+	const struct CMUnitTest tests[] = {TEST(witnesses), TEST(witness_letters), TEST(witness_bound),
+					   TEST(field_patterns)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
