@@ -87,15 +87,15 @@ static int unknown_flag(const struct verb *verb, const char *word)
 static int take_common(struct options *options, const char *flag, const char *value)
 {
 	static const char *const colors[] = {"auto", "always", "never"}, *const levels[] = {"error", "warning"};
-	static const char *const formats[] = {"text", "json", "sarif", "github", "junit"};
+	static const char *const formats[] = {"text", "json", "sarif", "github", "junit", "markdown"};
 	bool known = false;
 	if (strncmp(flag, "-o", 2) == 0) {
 		options->output = value;
 	} else if (strncmp(flag, "--format", 8) == 0) {
-		for (int i = 0; i < 5; i++)
+		for (int i = 0; i < 6; i++)
 			known |= strcmp(formats[i], value) == 0;
 		options->format = value;
-		return known ? 0 : verb_unknown("format", value, formats, 5);
+		return known ? 0 : verb_unknown("format", value, formats, 6);
 	} else if (strncmp(flag, "--now", 5) == 0) {
 		options->now = value;
 		return date_read(value) >= 0 ? 0 : verb_cannot("--now wants YYYY-MM-DD, not '%s'", value);

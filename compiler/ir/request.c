@@ -151,6 +151,9 @@ static int find_name(struct reading *reading, const char *name, enum who who, st
 	return 0;
 }
 
+/* A workload of a namespace that the policy does not know: as "shop/-" is one of no service of shop. */
+#define NOBODY "-/-"
+
 /* ---- From --------------------------------------------------------------------------------------- */
 
 static int from_word(struct reading *reading, const char *word)
@@ -160,8 +163,8 @@ static int from_word(struct reading *reading, const char *word)
 	reading->request.src = CLASS_WORLD;
 	if (strcmp(word, "world") == 0)
 		return 0;
-	if (strcmp(word, "node") == 0) {
-		reading->request.src = CLASS_NODE;
+	if (strcmp(word, "node") == 0 || strcmp(word, NOBODY) == 0) {
+		reading->request.src = word[0] == 'n' ? CLASS_NODE : CLASS_OTHER;
 		return 0;
 	}
 	if (is_address(word, &range)) {
@@ -369,6 +372,10 @@ static int take_to(struct reading *reading, const json_t *to)
 	reading->request.dst = CLASS_WORLD;
 	if (strcmp(word, "world") == 0)
 		return take_port(reading, word, NULL, 0);
+	if (strcmp(word, "node") == 0 || strcmp(word, NOBODY) == 0) {
+		reading->request.dst = word[0] == 'n' ? CLASS_NODE : CLASS_OTHER;
+		return take_port(reading, word, NULL, 0);
+	}
 	if (is_address(word, &range))
 		return to_address(reading, word, range.lo);
 	int r = find_name(reading, word, TO, &named);

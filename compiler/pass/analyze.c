@@ -1,6 +1,6 @@
 /* Theorems and lint, read off the diagram: never, rules that match nothing, rules that others hide. */
-#include "ir/diagram_build.h"
 #include "ir/literal.h"
+#include "ir/witness.h"
 
 #include <stdlib.h>
 
@@ -28,8 +28,8 @@ struct search {
 	} barren;
 	size_t work;
 	uint32_t values[LEVEL_STRING]; /* of the witness */
-	uint32_t classes[64];          /* accept class + 1 by string field; UINT32_MAX: free */
-	const char *texts[64];         /* the witness's strings */
+	uint32_t *classes;  /* accept class + 1 by string field, or WITNESS_FREE */
+	const char **texts; /* the witness's strings */
 	uint32_t terminal;
 	bool gave_up;
 };
@@ -68,30 +68,13 @@ static bool confirm(struct search *search)
 	struct analyzer *analyzer = search->analyzer;
 	const struct diagram_fields *fields = diagram_dst(analyzer->diagram, search->dst)->fields;
 	for (uint32_t i = 0, end; i < fields->count; i = end) {
-		const struct automaton *automata[DIAGRAM_LIMIT_AUTOMATA];
-		uint32_t classes[DIAGRAM_LIMIT_AUTOMATA], count = 0, absent = 0;
-		for (end = i; end < fields->count && fields->at[end].field == fields->at[i].field &&
-			      (!fields->at[i].key || strcmp(fields->at[end].key, fields->at[i].key) == 0);
-		     end++) {
-			if (end >= 64 || search->classes[end] == UINT32_MAX)
-				continue;
-			absent += search->classes[end] == 0;
-			automata[count] = fields->at[end].automaton;
-			classes[count++] = search->classes[end] - 1;
-		}
-		if (absent && absent < count)
-			return false;
-		if (i < 64)
-			search->texts[i] = NULL;
-		if (absent || !count)
-			continue;
-		const char *text = NULL;
-		if (automaton_witness(analyzer->arena, automata, classes, count, &text))
+		const char *text;
+		int r = witness_text(analyzer->arena, fields, i, search->classes, NULL, &end, &text);
+		if (r < 0)
 			search->gave_up = true;
-		if (!text)
+		if (r <= 0)
 			return false;
-		if (i < 64)
-			search->texts[i] = text;
+		search->texts[i] = text;
 	}
 	return true;
 }
@@ -125,8 +108,7 @@ static bool find_below(struct search *search, node_id verdict, node_id wanted, u
 		uint32_t hi = v[i].hi < w[k].hi ? v[i].hi : w[k].hi;
 		/* Strings: each class is a set of texts of its own, so each value is tried. */
 		for (uint32_t value = from; value <= hi && level >= LEVEL_STRING; value++) {
-			if (level - LEVEL_STRING < 64)
-				search->classes[level - LEVEL_STRING] = value;
+			search->classes[level - LEVEL_STRING] = value;
 			if (find(search, v[i].child, w[k].child))
 				return true;
 		}
@@ -136,8 +118,8 @@ static bool find_below(struct search *search, node_id verdict, node_id wanted, u
 			if (hi >= least && find(search, v[i].child, w[k].child))
 				return true;
 			search->values[level] = least;
-		} else if (level - LEVEL_STRING < 64) {
-			search->classes[level - LEVEL_STRING] = UINT32_MAX;
+		} else {
+			search->classes[level - LEVEL_STRING] = WITNESS_FREE;
 		}
 		from = hi + 1;
 		i += v[i].hi == hi;
@@ -175,8 +157,11 @@ static void search_begin(struct search *search, struct analyzer *analyzer, uint3
 {
 	*search = (struct search){.analyzer = analyzer, .dst = dst,
 				  .default_allows = analyzer->policy->defaults.at[dst] != VERDICT_DENY};
+	uint32_t fields = diagram_dst(analyzer->diagram, dst)->fields->count;
 	search->values[LEVEL_PORT] = PORT_FIRST;
-	memset(search->classes, 0xff, sizeof(search->classes));
+	search->classes = arena_alloc(analyzer->arena, fields * sizeof(*search->classes));
+	search->texts = arena_alloc(analyzer->arena, fields * sizeof(*search->texts));
+	memset(search->classes, 0xff, fields * sizeof(*search->classes));
 }
 
 /* ---- The witness, in words ------------------------------------------------------------------------ */
@@ -201,7 +186,7 @@ static const char *strings_text(const struct search *search)
 	struct arena *arena = search->analyzer->arena;
 	const struct diagram_fields *fields = diagram_dst(search->analyzer->diagram, search->dst)->fields;
 	const char *text = "";
-	for (uint32_t i = 0; i < fields->count && i < 64; i++)
+	for (uint32_t i = 0; i < fields->count; i++)
 		if (search->texts[i])
 			text = arena_printf(arena, "%s%s%s%s%s%s = \"%s\"", text, *text ? ", " : " with ",
 					    field_text(fields->at[i].field), fields->at[i].key ? "[\"" : "",
@@ -210,7 +195,7 @@ static const char *strings_text(const struct search *search)
 	return text;
 }
 
-static const char *witness_text(const struct search *search)
+static const char *request_words(const struct search *search)
 {
 	struct analyzer *analyzer = search->analyzer;
 	const struct policy *policy = analyzer->policy;
@@ -228,7 +213,7 @@ static void report_never(struct analyzer *analyzer, const struct policy_never *n
 	bool by_default = search->terminal == TERMINAL_DEFAULT;
 	const struct policy_rule *rule = by_default ? NULL : &policy->rules.at[search->terminal - TERMINAL_ALLOW];
 	struct diag *diag = diag_add(analyzer->diags, DIAG_NEVER, never->span, "'%s' does not hold: a request %s%s is allowed %s%s%s",
-				     never->text, witness_text(search), chain, by_default ? "by default" : "by '",
+				     never->text, request_words(search), chain, by_default ? "by default" : "by '",
 				     rule ? rule->name : "", rule ? "'" : "");
 	if (rule) {
 		diag->spans[1] = rule->span;

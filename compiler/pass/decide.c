@@ -2,6 +2,7 @@
  * associative, commutative and idempotent, so the order of rules cannot matter. */
 #include "base/table.h"
 #include "ir/diagram_build.h"
+#include "pass/pair.h"
 
 #include <errno.h>
 
@@ -68,30 +69,37 @@ static const struct policy_service *service_of(const struct policy *policy, uint
 	return policy->classes.at[dst].kind == CLASS_SERVICE ? &policy->services.at[policy->classes.at[dst].service] : NULL;
 }
 
-/* Rules that ask the same make the same automata: looked up by their ranks and the route's arms. */
-static int make_fields(struct decider *decider, uint32_t dst)
+struct asking {
+	VEC(const struct cond *) conds;
+	const char *key; /* says which they are */
+};
+
+static void add_asking(struct decider *decider, uint32_t dst, struct asking *asking)
 {
 	const struct policy *policy = decider->policy;
 	const struct policy_service *service = service_of(policy, dst);
 	struct diagram_dst *at = diagram_dst(decider->diagram, dst);
-	VEC(const struct cond *) conds = {0};
-	const char *key = "";
 	for (size_t i = 0; i < at->rules.len; i++)
 		if (policy->rules.at[at->rules.at[i]].l7) {
-			vec_push(decider->arena, &conds, policy->rules.at[at->rules.at[i]].when);
-			key = arena_printf(decider->arena, "%s %x", key, at->rules.at[i]);
+			vec_push(decider->arena, &asking->conds, policy->rules.at[at->rules.at[i]].when);
+			asking->key = arena_printf(decider->arena, "%s %x", asking->key, at->rules.at[i]);
 		}
 	for (uint32_t i = 0; service && i < service->arms; i++)
 		if (policy->arms.at[service->first_arm + i].l7) {
-			vec_push(decider->arena, &conds, policy->arms.at[service->first_arm + i].when);
-			key = arena_printf(decider->arena, "%s a%x", key, service->first_arm + i);
+			vec_push(decider->arena, &asking->conds, policy->arms.at[service->first_arm + i].when);
+			asking->key = arena_printf(decider->arena, "%s a%x", asking->key, service->first_arm + i);
 		}
-	at->fields = table_get(&decider->fields, key);
-	if (at->fields)
+}
+
+/* Rules that ask the same make the same automata: looked up by their ranks and the route's arms. */
+static int make_fields(struct decider *decider, const struct asking *asking, const struct diagram_fields **ret_fields)
+{
+	*ret_fields = table_get(&decider->fields, asking->key);
+	if (*ret_fields)
 		return 0;
-	int r = diagram_fields_make(decider->diagram, conds.at, conds.len, decider->diags, &at->fields);
+	int r = diagram_fields_make(decider->diagram, asking->conds.at, asking->conds.len, decider->diags, ret_fields);
 	if (!r)
-		table_put(&decider->fields, key, (void *)at->fields);
+		table_put(&decider->fields, asking->key, (void *)*ret_fields);
 	return r;
 }
 
@@ -175,12 +183,10 @@ static int over(struct decider *decider, uint32_t dst, const char *what)
 	return -E2BIG;
 }
 
+/* Its fields are made already. */
 static int decide_destination(struct decider *decider, uint32_t dst)
 {
 	struct diagram_dst *at = diagram_dst(decider->diagram, dst);
-	int r = make_fields(decider, dst);
-	if (r)
-		return r;
 	decide_rules(decider, dst);
 	decide_route(decider, dst);
 	if (diagram_over(decider->diagram))
@@ -192,19 +198,60 @@ static int decide_destination(struct decider *decider, uint32_t dst)
 	return 0;
 }
 
+static void decider_begin(struct decider *decider, struct arena *arena, const struct policy *policy, struct diags *diags)
+{
+	*decider = (struct decider){.arena = arena, .policy = policy, .diags = diags, .fields = {.arena = arena}};
+	decider->diagram = diagram_create(arena, policy);
+	decider->wide = arena_alloc(arena, policy->rules.len + 1);
+	for (size_t i = 0; i < policy->rules.len; i++)
+		decider->wide[i] = is_wide(&policy->rules.at[i]);
+	fill_buckets(decider);
+}
+
 int decide(struct arena *arena, const struct policy *policy, struct diags *diags, struct diagram **ret_diagram)
 {
-	struct decider decider = {.arena = arena, .policy = policy, .diags = diags, .fields = {.arena = arena}};
-	decider.diagram = diagram_create(arena, policy);
-	decider.wide = arena_alloc(arena, policy->rules.len + 1);
-	for (size_t i = 0; i < policy->rules.len; i++)
-		decider.wide[i] = is_wide(&policy->rules.at[i]);
-	fill_buckets(&decider);
+	struct decider decider;
+	decider_begin(&decider, arena, policy, diags);
 	for (uint32_t dst = 0; dst < policy->classes.len; dst++) {
-		int r = decide_destination(&decider, dst);
+		struct asking asking = {.key = ""};
+		add_asking(&decider, dst, &asking);
+		int r = make_fields(&decider, &asking, &diagram_dst(decider.diagram, dst)->fields);
+		if (!r)
+			r = decide_destination(&decider, dst);
 		if (r)
 			return r;
 	}
 	*ret_diagram = decider.diagram;
 	return 0;
+}
+
+/* ---- Two policies ------------------------------------------------------------------------------------ */
+
+/* Both sides ask the fields of a pair together, so that their classes of values are the same. */
+static int decide_target(struct decider deciders[SIDES], const uint32_t dst[SIDES])
+{
+	const struct diagram_fields *fields;
+	struct asking asking = {.key = ""};
+	add_asking(&deciders[OLD], dst[OLD], &asking);
+	asking.key = arena_printf(deciders[OLD].arena, "%s |", asking.key);
+	add_asking(&deciders[NEW], dst[NEW], &asking);
+	int r = make_fields(&deciders[OLD], &asking, &fields);
+	for (int side = 0; side < SIDES && !r; side++) {
+		diagram_dst(deciders[side].diagram, dst[side])->fields = fields;
+		r = decide_destination(&deciders[side], dst[side]);
+	}
+	return r;
+}
+
+int decide_pair(struct pair *pair)
+{
+	struct decider deciders[SIDES];
+	int r = 0;
+	for (int side = 0; side < SIDES; side++) {
+		decider_begin(&deciders[side], pair->arena, pair->runs[side]->policy, &pair->runs[side]->diags);
+		pair->diagrams[side] = deciders[side].diagram;
+	}
+	for (size_t i = 0; i < pair->targets.len && !r; i++)
+		r = decide_target(deciders, pair->targets.at[i].dst);
+	return r;
 }

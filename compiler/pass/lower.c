@@ -39,17 +39,6 @@ struct range_set lower_span(struct arena *arena, uint32_t lo, uint32_t hi)
 
 /* ---- Classes ------------------------------------------------------------------------------------ */
 
-struct entry {
-	const char *name;
-	enum class_kind kind;
-	struct ast_decl *decl; /* NULL: a namespace */
-	const char *ns, *spiffe;
-};
-struct entries {
-	struct entry *at;
-	size_t len, cap;
-};
-
 static int entry_compare(const void *left, const void *right)
 {
 	const struct entry *a = left, *b = right;
@@ -147,19 +136,22 @@ static void number_entry(struct lowerer *lowerer, const struct entry *entry)
 	vec_push(arena, &policy->classes, class);
 }
 
-static void lower_classes(struct lowerer *lowerer)
+void lower_entries(struct lowerer *lowerer, struct entries *entries)
+{
+	add_services(lowerer, entries);
+	add_identities(lowerer, entries);
+	add_spaces(lowerer, entries);
+	if (entries->len)
+		qsort(entries->at, entries->len, sizeof(*entries->at), entry_compare);
+}
+
+void lower_number(struct lowerer *lowerer, const struct entries *entries)
 {
 	static const char *const fixed[] = {"unknown", "world", "node", "other", "conflict"};
-	struct entries entries = {0};
 	for (int i = 0; i < 5; i++)
 		vec_push(lowerer->arena, &lowerer->policy->classes, (struct policy_class){.kind = i, .name = fixed[i]});
-	add_services(lowerer, &entries);
-	add_identities(lowerer, &entries);
-	add_spaces(lowerer, &entries);
-	if (entries.len)
-		qsort(entries.at, entries.len, sizeof(*entries.at), entry_compare);
-	for (size_t i = 0; i < entries.len; i++)
-		number_entry(lowerer, &entries.at[i]);
+	for (size_t i = 0; i < entries->len; i++)
+		number_entry(lowerer, &entries->at[i]);
 	if (lowerer->policy->classes.len > CLASS_LIMIT)
 		diag_add(&lowerer->run->diags, DIAG_BOUND, lowerer->ast->mesh->name.span,
 			 "more than %d services, identities and namespaces", CLASS_LIMIT);
@@ -410,20 +402,40 @@ static const char *source_digest(struct lowerer *lowerer)
 	return text_end(&text);
 }
 
+/* ---- The steps ---------------------------------------------------------------------------------- */
+
+void lower_begin(struct lowerer *lowerer, struct run *run)
+{
+	*lowerer = (struct lowerer){.run = run, .ast = run->ast, .arena = run->arena};
+	run->policy = lowerer->policy = arena_alloc(run->arena, sizeof(*run->policy));
+	lowerer->spaces.arena = lowerer->owners.arena = run->arena;
+	lowerer->policy->mesh = run->ast->mesh->name.text;
+	lowerer->policy->trust = run->ast->mesh->value.text;
+	lowerer->policy->source_digest = source_digest(lowerer);
+}
+
+void lower_members(struct lowerer *lowerer)
+{
+	lower_services(lowerer);
+	lower_externals(lowerer);
+}
+
+void lower_meaning(struct lowerer *lowerer)
+{
+	lower_defaults(lowerer);
+	lower_mtls(lowerer);
+	lower_rules(lowerer);
+}
+
 void lower(struct run *run)
 {
-	struct lowerer lowerer = {.run = run, .ast = run->ast, .arena = run->arena};
-	run->policy = lowerer.policy = arena_alloc(run->arena, sizeof(*run->policy));
-	lowerer.spaces.arena = lowerer.owners.arena = run->arena;
-	lowerer.policy->mesh = run->ast->mesh->name.text;
-	lowerer.policy->trust = run->ast->mesh->value.text;
-	lowerer.policy->source_digest = source_digest(&lowerer);
-	lower_classes(&lowerer);
-	lower_services(&lowerer);
-	lower_externals(&lowerer);
-	lower_blocks(&lowerer);
-	lower_defaults(&lowerer);
-	lower_mtls(&lowerer);
-	lower_rules(&lowerer);
+	struct lowerer lowerer, *const one[] = {&lowerer};
+	struct entries entries = {0};
+	lower_begin(&lowerer, run);
+	lower_entries(&lowerer, &entries);
+	lower_number(&lowerer, &entries);
+	lower_members(&lowerer);
+	lower_blocks(one, 1);
+	lower_meaning(&lowerer);
 	lower_tests(&lowerer);
 }

@@ -27,6 +27,19 @@ struct atom {
 	uint32_t external;                /* index; UINT32_MAX: a cidr */
 };
 
+/* Who becomes a class. */
+struct entry {
+	const char *name;
+	enum class_kind kind;
+	struct ast_decl *decl; /* NULL: a namespace, or nothing of this policy (lower_pair.c) */
+	const char *ns, *spiffe;
+	struct ast_decl *alias; /* the service that this is another name of; NULL: none */
+};
+struct entries {
+	struct entry *at;
+	size_t len, cap;
+};
+
 struct lowerer {
 	struct run *run;
 	struct ast *ast;
@@ -37,13 +50,21 @@ struct lowerer {
 	VEC(struct space *) space_list;
 	VEC(struct ast_decl *) services, externals; /* by qualified name */
 	VEC(struct atom) atoms;
+	struct numbers *aliases; /* by class: the classes that are named with it; NULL: none at all */
 };
+
+/* The steps of lower, in order; lower_pair takes them for two policies side by side. */
+void lower_begin(struct lowerer *lowerer, struct run *run);
+void lower_entries(struct lowerer *lowerer, struct entries *entries);
+void lower_number(struct lowerer *lowerer, const struct entries *entries);
+void lower_members(struct lowerer *lowerer);
+void lower_blocks(struct lowerer *const *lowerers, size_t count); /* blocks of one number are the same addresses */
+void lower_meaning(struct lowerer *lowerer);
 
 /* SORTED_UNIQUE numbers of LIST as ranges; sorts LIST. */
 struct range_set lower_set(struct arena *arena, struct numbers *list);
 struct range_set lower_span(struct arena *arena, uint32_t lo, uint32_t hi);
 
-void lower_blocks(struct lowerer *lowerer);
 uint32_t lower_block_of(const struct policy *policy, unsigned __int128 address);
 
 struct policy_sources lower_sources(struct lowerer *lowerer, const struct ast_decl *decl, const struct ast_party *party);

@@ -99,8 +99,19 @@ struct active {
 	size_t len;
 };
 
-static void active_change(struct lowerer *lowerer, struct active *active, const struct event *event)
+/* The atoms of one policy, or of two: an address has the same number in both. */
+struct sweeping {
+	struct lowerer *const *lowerers;
+	size_t count;
+	struct arena *arena;
+	VEC(struct atom *) atoms;
+	struct table blocks; /* by their atoms */
+	uint32_t next;       /* number of the next block */
+};
+
+static void active_change(struct sweeping *sweeping, struct active *active, const struct event *event)
 {
+	struct diags *diags = &sweeping->lowerers[0]->run->diags;
 	size_t i = 0;
 	while (i < active->len && active->at[i] < event->atom)
 		i++;
@@ -110,62 +121,62 @@ static void active_change(struct lowerer *lowerer, struct active *active, const 
 	} else if (active->len < OVERLAP_LIMIT) {
 		memmove(&active->at[i + 1], &active->at[i], (active->len++ - i) * sizeof(*active->at));
 		active->at[i] = event->atom;
-	} else if (!lowerer->run->diags.errors) {
-		diag_add(&lowerer->run->diags, DIAG_BOUND, lowerer->atoms.at[event->atom].decl->name.span,
+	} else if (!diags->errors) {
+		diag_add(diags, DIAG_BOUND, sweeping->atoms.at[event->atom]->decl->name.span,
 			 "more than %d cidrs and externals share an address", OVERLAP_LIMIT);
 	}
 }
 
-static uint32_t block_of_active(struct lowerer *lowerer, struct table *blocks, const struct active *active)
+static uint32_t block_of_active(struct sweeping *sweeping, const struct active *active)
 {
-	struct text key = {.arena = lowerer->arena};
+	struct text key = {.arena = sweeping->arena};
 	if (!active->len)
 		return 0;
 	for (size_t i = 0; i < active->len; i++)
 		text_add(&key, "%u ", active->at[i]);
 	const char *name = text_end(&key);
-	uintptr_t block = (uintptr_t)table_get(blocks, name);
+	uintptr_t block = (uintptr_t)table_get(&sweeping->blocks, name);
 	if (block)
 		return block;
-	block = lowerer->policy->blocks++;
-	table_put(blocks, name, (void *)block);
+	block = sweeping->next++;
+	table_put(&sweeping->blocks, name, (void *)block);
 	for (size_t i = 0; i < active->len; i++)
-		vec_push(lowerer->arena, &lowerer->atoms.at[active->at[i]].blocks, block);
+		vec_push(sweeping->arena, &sweeping->atoms.at[active->at[i]]->blocks, block);
 	return block;
 }
 
-static void add_interval(struct lowerer *lowerer, unsigned __int128 first, uint32_t block)
+static void add_interval(struct sweeping *sweeping, unsigned __int128 first, uint32_t block)
 {
-	struct policy *policy = lowerer->policy;
 	struct policy_interval interval = {.block = block};
-	if (policy->intervals.len && policy->intervals.at[policy->intervals.len - 1].block == block)
-		return;
 	address_bytes(first, interval.first);
-	vec_push(lowerer->arena, &policy->intervals, interval);
+	for (size_t i = 0; i < sweeping->count; i++) {
+		struct policy *policy = sweeping->lowerers[i]->policy;
+		if (!policy->intervals.len || policy->intervals.at[policy->intervals.len - 1].block != block)
+			vec_push(sweeping->arena, &policy->intervals, interval);
+	}
 }
 
-static void sweep(struct lowerer *lowerer)
+static void sweep(struct sweeping *sweeping)
 {
 	VEC(struct event) events = {0};
 	struct active active = {0};
-	struct table blocks = {.arena = lowerer->arena};
-	for (size_t i = 0; i < lowerer->atoms.len; i++)
-		for (size_t k = 0; k < lowerer->atoms.at[i].ranges.len; k++) {
-			const struct address_range *range = &lowerer->atoms.at[i].ranges.at[k];
-			vec_push(lowerer->arena, &events, (struct event){range->lo, i, true});
+	for (size_t i = 0; i < sweeping->atoms.len; i++)
+		for (size_t k = 0; k < sweeping->atoms.at[i]->ranges.len; k++) {
+			const struct address_range *range = &sweeping->atoms.at[i]->ranges.at[k];
+			vec_push(sweeping->arena, &events, (struct event){range->lo, i, true});
 			if (range->hi + 1)
-				vec_push(lowerer->arena, &events, (struct event){range->hi + 1, i, false});
+				vec_push(sweeping->arena, &events, (struct event){range->hi + 1, i, false});
 		}
 	if (events.len)
 		qsort(events.at, events.len, sizeof(*events.at), event_compare);
-	lowerer->policy->blocks = 1;
+	sweeping->next = 1;
 	if (!events.len || events.at[0].at)
-		add_interval(lowerer, 0, 0);
+		add_interval(sweeping, 0, 0);
 	for (size_t i = 0; i < events.len;) {
 		unsigned __int128 at = events.at[i].at;
 		for (; i < events.len && events.at[i].at == at; i++)
-			active_change(lowerer, &active, &events.at[i]);
-		add_interval(lowerer, at, block_of_active(lowerer, &blocks, &active));
+			active_change(sweeping, &active, &events.at[i]);
+		add_interval(sweeping, at, block_of_active(sweeping, &active));
 	}
 }
 
@@ -242,18 +253,32 @@ static void add_atom(struct lowerer *lowerer, struct ast_decl *decl, uint32_t ex
 	vec_push(lowerer->arena, &lowerer->atoms, atom);
 }
 
-void lower_blocks(struct lowerer *lowerer)
+static void add_atoms(struct lowerer *lowerer)
 {
 	for (size_t i = 0; i < lowerer->externals.len; i++)
 		add_atom(lowerer, lowerer->externals.at[i], i);
 	for (struct ast_decl *decl = lowerer->ast->first; decl; decl = decl->next)
 		if (decl->kind == DECL_CIDR)
 			add_atom(lowerer, decl, UINT32_MAX);
-	sweep(lowerer);
-	if (lowerer->policy->blocks > BLOCK_LIMIT)
-		diag_add(&lowerer->run->diags, DIAG_BOUND, lowerer->ast->mesh->name.span,
+}
+
+void lower_blocks(struct lowerer *const *lowerers, size_t count)
+{
+	struct lowerer *first = lowerers[0];
+	struct sweeping sweeping = {.lowerers = lowerers, .count = count, .arena = first->arena, .blocks = {.arena = first->arena}};
+	for (size_t i = 0; i < count; i++)
+		add_atoms(lowerers[i]);
+	for (size_t i = 0; i < count; i++)
+		for (size_t k = 0; k < lowerers[i]->atoms.len; k++)
+			vec_push(sweeping.arena, &sweeping.atoms, &lowerers[i]->atoms.at[k]);
+	sweep(&sweeping);
+	if (sweeping.next > BLOCK_LIMIT)
+		diag_add(&first->run->diags, DIAG_BOUND, first->ast->mesh->name.span,
 			 "the cidrs and externals cut the addresses into more than %d blocks", BLOCK_LIMIT);
-	add_external_classes(lowerer);
+	for (size_t i = 0; i < count; i++) {
+		lowerers[i]->policy->blocks = sweeping.next;
+		add_external_classes(lowerers[i]);
+	}
 }
 
 uint32_t lower_block_of(const struct policy *policy, unsigned __int128 address)

@@ -42,6 +42,8 @@ static void add_source(struct lowerer *lowerer, struct party *party, struct ast_
 		break;
 	default:
 		vec_push(lowerer->arena, &party->classes, decl->number);
+		if (lowerer->aliases)
+			add_numbers(lowerer->arena, &party->classes, &lowerer->aliases[decl->number]);
 		break;
 	}
 }
