@@ -12,7 +12,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-enum { HOUSEKEEPING_MS = 250 };
+enum { HOUSEKEEPING_MS = 250, RECORDS_MS = 100 };
 
 void node_say(const char *format, ...)
 {
@@ -67,6 +67,7 @@ static json_t *answer_rollback(struct node *node, const json_t *body)
 static json_t *answer_flows(struct node *node, const json_t *body, struct control_client *client)
 {
 	json_t *filter = json_object_get(body, "filter");
+	kernel_rings_consume(node->kernel, node_take_record, node_take_order, node);
 	if (json_is_true(json_object_get(body, "follow")))
 		control_subscribe(client, json_incref(filter));
 	return json_pack("{s:o}", "flows", flows_kept(node, filter));
@@ -102,6 +103,14 @@ static void on_rings(void *context, uint32_t events)
 	struct node *node = context;
 	(void)events;
 	kernel_rings_consume(node->kernel, node_take_record, node_take_order, node);
+}
+
+/* Records do not wake us one by one (report.h). */
+static void on_records_due(void *context, uint32_t events)
+{
+	struct node *node = context;
+	on_rings(node, events);
+	loop_timer(node->loop, loop_now_ms() + RECORDS_MS, on_records_due, node);
 }
 
 static void on_tick(void *context, uint32_t events)
@@ -210,6 +219,8 @@ int node_run(struct node *node)
 	r = loop_watch(node->loop, kernel_rings_fd(node->kernel), EPOLLIN, on_rings, node);
 	if (!r)
 		r = loop_timer(node->loop, loop_now_ms() + HOUSEKEEPING_MS, on_tick, node);
+	if (!r)
+		r = loop_timer(node->loop, loop_now_ms() + RECORDS_MS, on_records_due, node);
 	const struct resident *active = node_active(node);
 	node_say("%s, %s%s", node->adopted ? "adopted what was pinned" : "started", active ? "enforcing " : "no policy yet",
 		 active ? active->digest : "");
