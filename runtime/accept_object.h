@@ -2,7 +2,7 @@
 #ifndef MESH_RUNTIME_ACCEPT_OBJECT_H
 #define MESH_RUNTIME_ACCEPT_OBJECT_H
 
-#include "why.h"
+#include "base/why.h"
 
 #include <stddef.h>
 

@@ -2,7 +2,7 @@
 #include "config.h"
 
 #include "base/diag.h"
-#include "file.h"
+#include "base/file.h"
 
 #include <ctype.h>
 #include <errno.h>

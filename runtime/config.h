@@ -4,7 +4,7 @@
 
 #include "base/arena.h"
 #include "base/vec.h"
-#include "why.h"
+#include "base/why.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -6,7 +6,7 @@
 #include "base/bundle.h"
 #include "config.h"
 #include "control.h"
-#include "inventory.h"
+#include "base/inventory.h"
 #include "kernel.h"
 #include "loop.h"
 #include "names.h"

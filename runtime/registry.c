@@ -2,7 +2,7 @@
 #include "registry.h"
 
 #include "abi.h"
-#include "file.h"
+#include "base/file.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

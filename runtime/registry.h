@@ -4,7 +4,7 @@
 #define MESH_RUNTIME_REGISTRY_H
 
 #include "config.h"
-#include "inventory.h"
+#include "base/inventory.h"
 
 struct endpoint {
 	uint8_t address[16];

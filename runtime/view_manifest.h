@@ -7,7 +7,7 @@
 #include "base/selector.h"
 #include "base/table.h"
 #include "base/vec.h"
-#include "why.h"
+#include "base/why.h"
 
 #include <jansson.h>
 #include <stdbool.h>

@@ -119,7 +119,8 @@ static int check_once(const struct options *options, bool fix, int pathc, char *
 			 "no mtls statement: connections are not protected")
 			->note = "say `mtls strict;`, or `mtls off because \"...\";` to mean it";
 	*ret_fixed = 0;
-	if (fix)
+	code = verb_match(options, &run);
+	if (!code && fix)
 		code = findings_fix(&run, ret_fixed);
 	if (!code && !*ret_fixed)
 		code = print_findings(options, &run);

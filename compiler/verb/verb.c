@@ -1,6 +1,8 @@
 #define _GNU_SOURCE 1 /* asprintf */
 #include "verb/verb.h"
 
+#include "pass/match.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -92,14 +94,28 @@ int verb_outcome(const struct options *options, const struct run *run)
 	return run->diags.errors || (options->fail_warning && run->diags.warnings) ? EXIT_NO : EXIT_YES;
 }
 
+int verb_match(const struct options *options, struct run *run)
+{
+	struct inventory *inventory;
+	struct why why = {0};
+	if (!options->inventory || run->diags.errors)
+		return EXIT_YES;
+	if (inventory_read(options->inventory, &inventory, &why))
+		return verb_cannot("%s", why.text);
+	match_inventory(run, inventory);
+	inventory_release(inventory);
+	return EXIT_YES;
+}
+
 int verb_load(const struct options *options, struct run *run, int pathc, char **paths)
 {
 	int code = verb_read(options, run, pathc, paths);
 	if (code)
 		return code;
 	pipeline_run(run);
+	code = verb_match(options, run);
 	diags_print(&run->diags, stderr, options->color);
-	return verb_outcome(options, run);
+	return code ? code : verb_outcome(options, run);
 }
 
 const char *verb_value(char **argv, int *i, const char *name)

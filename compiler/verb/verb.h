@@ -21,6 +21,9 @@ int verb_read(const struct options *options, struct run *run, int pathc, char **
  * shall fail) or 2. */
 int verb_load(const struct options *options, struct run *run, int pathc, char **paths);
 
+/* Holds selectors against --inventory, where it is given and RUN has no errors. 0, or 2 with a message. */
+int verb_match(const struct options *options, struct run *run);
+
 /* Gives everything back that a run holds. */
 void verb_done(struct run *run);
 

@@ -1,6 +1,6 @@
 /* An inventory: its own format and Kubernetes' List. */
 #define _GNU_SOURCE 1
-#include "inventory.h"
+#include "base/inventory.h"
 
 #include <stdio.h>
 #include <sys/mman.h>

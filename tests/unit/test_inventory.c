@@ -1,6 +1,6 @@
 /* Inventories: our own form, Kubernetes' form, folders; and everything that must not get in. */
 #define _GNU_SOURCE 1
-#include "inventory.h"
+#include "base/inventory.h"
 #include "scratch.h"
 
 #include <arpa/inet.h>

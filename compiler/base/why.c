@@ -1,4 +1,4 @@
-#include "why.h"
+#include "base/why.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /* Whole files, with a bound. */
-#ifndef MESH_RUNTIME_FILE_H
-#define MESH_RUNTIME_FILE_H
+#ifndef MESH_BASE_FILE_H
+#define MESH_BASE_FILE_H
 
-#include "why.h"
+#include "base/why.h"
 
 #include <stddef.h>
 

@@ -1,11 +1,11 @@
 /* Who runs where: data, not policy. Untrusted text; the last good one stays in force. */
-#ifndef MESH_RUNTIME_INVENTORY_H
-#define MESH_RUNTIME_INVENTORY_H
+#ifndef MESH_BASE_INVENTORY_H
+#define MESH_BASE_INVENTORY_H
 
 #include "base/arena.h"
 #include "base/selector.h"
 #include "base/vec.h"
-#include "why.h"
+#include "base/why.h"
 
 #include <stdbool.h>
 #include <stdint.h>

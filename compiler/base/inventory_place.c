@@ -1,6 +1,6 @@
 /* Places in JSON text: the parser keeps none, so the text is walked once more when there is an error
  * to report. The text has been parsed before: it is valid. */
-#include "inventory_parse.h"
+#include "base/inventory_parse.h"
 
 struct walk {
 	const char *at, *end;

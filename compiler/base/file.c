@@ -1,5 +1,5 @@
 #define _GNU_SOURCE 1 /* mkostemp */
-#include "file.h"
+#include "base/file.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 /* What `kubectl get pods,services -A -o json` prints, as it is. Only what says who has which address is
  * looked at; all else may be there. */
-#include "inventory_parse.h"
+#include "base/inventory_parse.h"
 
 #include <errno.h>
 #include <netinet/in.h>

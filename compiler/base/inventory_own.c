@@ -1,5 +1,5 @@
 /* The inventory in our own form: {"node", "workloads": [..], "services": [..]}. */
-#include "inventory_parse.h"
+#include "base/inventory_parse.h"
 
 #include "base/diag.h"
 

@@ -1,9 +1,9 @@
 /* Shared by the files that read inventories alone: our own form, Kubernetes' form, places in text. */
-#ifndef MESH_RUNTIME_INVENTORY_PARSE_H
-#define MESH_RUNTIME_INVENTORY_PARSE_H
+#ifndef MESH_BASE_INVENTORY_PARSE_H
+#define MESH_BASE_INVENTORY_PARSE_H
 
 #include "base/table.h"
-#include "inventory.h"
+#include "base/inventory.h"
 
 #include <jansson.h>
 

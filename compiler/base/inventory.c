@@ -1,9 +1,9 @@
 /* Who runs where: files and folders, values, contradictions. The forms are in inventory_own.c and
  * inventory_k8s.c. */
 #define _GNU_SOURCE 1
-#include "inventory_parse.h"
+#include "base/inventory_parse.h"
 
-#include "file.h"
+#include "base/file.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>

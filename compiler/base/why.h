@@ -1,6 +1,6 @@
 /* Why something failed, for people. Library code returns a negative errno and says why here. */
-#ifndef MESH_RUNTIME_WHY_H
-#define MESH_RUNTIME_WHY_H
+#ifndef MESH_BASE_WHY_H
+#define MESH_BASE_WHY_H
 
 struct why {
 	char text[512];

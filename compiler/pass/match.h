@@ -1,0 +1,11 @@
+#ifndef MESH_PASS_MATCH_H
+#define MESH_PASS_MATCH_H
+
+#include "base/inventory.h"
+#include "pass/passes.h"
+
+/* Selectors against real workloads: labels and values that are nearly one that some workload has, services and
+ * subsets without a workload, workloads of two services. Queues findings; the policy is lowered already. */
+void match_inventory(struct run *run, const struct inventory *inventory);
+
+#endif
