@@ -38,6 +38,7 @@ struct mesh_control {
 	__u32 before_generation;
 	__u32 peer_mask; /* buckets of "peers4" - 1 */
 	__u32 pad;
+	__u32 generations[MESH_GENERATIONS]; /* which generation lies in a slot; written before it is active */
 };
 
 /* .rodata object "config" of every policy program: written by meshd before it is loaded. */
@@ -300,7 +301,7 @@ struct mesh_answer {
 	__u16 pad2;
 };
 
-_Static_assert(sizeof(struct mesh_control) == 40, "abi");
+_Static_assert(sizeof(struct mesh_control) == 72, "abi");
 _Static_assert(sizeof(struct mesh_peer) == 8, "abi");
 _Static_assert(sizeof(struct mesh_netns) == 16, "abi");
 _Static_assert(sizeof(struct mesh_class) == 8, "abi");

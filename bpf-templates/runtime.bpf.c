@@ -49,8 +49,31 @@ DISPATCH(d_connect6, "cgroup/connect6", bpf_sock_addr, jump_connect6, 1, 0)
 DISPATCH(d_sendmsg4, "cgroup/sendmsg4", bpf_sock_addr, jump_sendmsg4, 1, 0)
 DISPATCH(d_sendmsg6, "cgroup/sendmsg6", bpf_sock_addr, jump_sendmsg6, 1, 0)
 DISPATCH(d_lookup, "sk_lookup", bpf_sk_lookup, jump_lookup, SK_PASS, SK_DROP)
-DISPATCH(d_ingress, "cgroup_skb/ingress", __sk_buff, jump_ingress, 1, 0)
-DISPATCH(d_egress, "cgroup_skb/egress", __sk_buff, jump_egress, 1, 0)
+/* The way of nearly every packet: a connection that the active generation has decided and let pass. Without
+ * the call of its program; a SYN_SENT socket's destination is looked at there. */
+static __always_inline bool is_decided(const struct __sk_buff *skb, int slot)
+{
+	__u32 zero = 0;
+	struct mesh_control *settings = bpf_map_lookup_elem(&control, &zero);
+	struct bpf_sock *sk = skb->sk ? bpf_sk_fullsock(skb->sk) : NULL;
+	struct mesh_socket *socket = sk ? bpf_sk_storage_get(&sockets, sk, NULL, 0) : NULL;
+	return socket && settings && slot < MESH_GENERATIONS && socket->verdict && sk->state != TCP_STATE_SYN_SENT &&
+	       socket->generation == settings->generations[slot] && socket->epoch == settings->epoch;
+}
+
+#define DISPATCH_PACKET(name, section, jump)                                                                           \
+	SEC(section) int name(struct __sk_buff *skb)                                                                   \
+	{                                                                                                              \
+		int slot = active_slot();                                                                              \
+		if (slot < 0 || is_decided(skb, slot))                                                                 \
+			return 1;                                                                                      \
+		bpf_tail_call(skb, &jump, slot);                                                                       \
+		stat_add(MESH_STAT_NO_PROGRAM);                                                                        \
+		return 0;                                                                                              \
+	}
+
+DISPATCH_PACKET(d_ingress, "cgroup_skb/ingress", jump_ingress)
+DISPATCH_PACKET(d_egress, "cgroup_skb/egress", jump_egress)
 
 /* ---- The service's address stays what the application asked for ------------------------------ */
 

@@ -289,6 +289,7 @@ int kernel_adopt(struct kernel *kernel, uint32_t slot, struct generation **ret_g
 		generation_release(generation);
 		return why_set(why, r == -ENOENT ? -EUCLEAN : r, "%s: %s", place.text, strerror(-r));
 	}
+	kernel->control->generations[slot] = generation->number;
 	*ret_generation = generation;
 	return 0;
 }
