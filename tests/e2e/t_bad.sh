@@ -222,7 +222,13 @@ wait $HOLD
 talk flood &
 FLOOD=$!
 sleep 0.3
-expect "flooded: it still answers" 0 "$(timeout 5 "$MESHD" status --config "$NODE/meshd.yaml" >/dev/null 2>&1; echo $?)"
+# The flood is root's as well: all places may be taken at one moment, not at five in a row.
+still_answers() {
+	local i
+	for i in 1 2 3 4 5; do timeout 5 "$MESHD" status --config "$NODE/meshd.yaml" >/dev/null 2>&1 && return; done
+	return 1
+}
+expect_true "flooded: it still answers" "$?" still_answers
 wait $FLOOD
 untouched "the control socket"
 timeout 5 "$MESHD" run --config "$NODE/meshd.yaml" >"$NODE/log/second" 2>&1
