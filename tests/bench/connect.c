@@ -17,7 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { ROUNDS = 10 };
+enum { ROUNDS = 40 }; /* short ones: less than a time slice */
 
 static int fail(const char *what)
 {
@@ -65,7 +65,8 @@ static void connect_many(const struct sockaddr_in *to, int count, bool fresh)
 	for (int i = 0; i < count; i++) {
 		if (fresh)
 			fd = new_socket();
-		if (connect(fd, (const struct sockaddr *)to, sizeof(*to)) && errno != EINPROGRESS && !is_no_route(errno))
+		if (connect(fd, (const struct sockaddr *)to, sizeof(*to)) && errno != EINPROGRESS &&
+		    !is_no_route(errno))
 			fail("connect");
 		if (fresh)
 			close(fd);
@@ -97,7 +98,7 @@ static int load_floor(const char *path)
 	struct bpf_object *object = bpf_object__open(path);
 	if (!object)
 		fail(path);
-	bpf_object__for_each_program(program, object)
+	bpf_object__for_each_program (program, object)
 		bpf_program__set_autoload(program, strcmp(bpf_program__name(program), "c_floor") == 0);
 	if (bpf_object__load(object))
 		fail(path);
@@ -115,7 +116,9 @@ int main(int argc, char **argv)
 	char path[512];
 	double same = 0, fresh = 0, floor = 0;
 	if (argc != 8)
-		return fputs("usage: connect PINS FLOOR.bpf.o CGROUP FLOOR_CGROUP SERVICE:PORT BACKEND:PORT COUNT\n", stderr), 2;
+		return fputs("usage: connect PINS FLOOR.bpf.o CGROUP FLOOR_CGROUP SERVICE:PORT BACKEND:PORT COUNT\n",
+			     stderr),
+		       2;
 	snprintf(path, sizeof(path), "%s/prog/d_connect4", argv[1]);
 	int program = bpf_obj_get(path), empty = load_floor(argv[2]), stats = bpf_enable_stats(BPF_STATS_RUN_TIME),
 	    cgroup = open(argv[4], O_RDONLY | O_DIRECTORY | O_CLOEXEC), count = atoi(argv[7]);

@@ -15,7 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { PAIRS = 1 << 16, PARTS_STEPS = 4096, ROUNDS = 7, HOT_REPEAT = 1000000, MOST_PAIRS = PAIRS };
+enum { PAIRS = 1 << 16, PARTS_STEPS = 4096, ROUNDS = 9, HOT_ROUNDS = 40, HOT_REPEAT = 200000 /* less than a time slice */, MOST_PAIRS = PAIRS };
 
 struct address {
 	__u32 part[4];
@@ -80,9 +80,9 @@ static void read_pairs(struct bench *bench, const char *path)
 
 static void copy_tables(void *bench, size_t bench_len, void *policy, size_t policy_len)
 {
-	static const char *const names[] = {"plan_dsts",    "plan_bounds",    "plan_cells",	    "plan_combs",
-					    "plan_matrix",  "plan_columns",   "plan_outcomes",	    "plan_by_block",
-					    "plan_arms",    "plan_intervals", "plan_interval_block", "plan_block_dst",
+	static const char *const names[] = {"plan_dsts",   "plan_bounds",    "plan_cells",	    "plan_combs",
+					    "plan_matrix", "plan_columns",   "plan_outcomes",	    "plan_by_block",
+					    "plan_arms",   "plan_intervals", "plan_interval_block", "plan_block_dst",
 					    "plan_splits", "plan_class_arm"};
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
 		size_t room, len;
@@ -121,10 +121,11 @@ static int program(const struct bench *bench, const char *name)
 static void load(struct bench *bench)
 {
 	struct bpf_program *program;
-	bpf_object__for_each_program(program, bench->object) {
+	bpf_object__for_each_program (program, bench->object) {
 		const char *name = bpf_program__name(program);
 		bool ours = name[1] == '_' && strchr("bspc", name[0]);
-		bpf_program__set_autoload(program, ours || strcmp(name, "d_lookup") == 0 || strcmp(name, "lookup") == 0);
+		bpf_program__set_autoload(program,
+					  ours || strcmp(name, "d_lookup") == 0 || strcmp(name, "lookup") == 0);
 	}
 	bind_maps(bench);
 	if (bpf_object__load(bench->object))
@@ -209,17 +210,19 @@ static void find_pairs(struct bench *bench)
 static void print_hot(struct bench *bench)
 {
 	double floor = -1, direct = -1, whole = -1, denied = -1, product = -1;
-	for (int round = 0; round < ROUNDS; round++) {
+	for (int round = 0; round < HOT_ROUNDS; round++) {
 		dispatch_to(bench, "b_decide");
 		floor = least(floor, run_lookup(program(bench, "b_floor"), bench, bench->allowed, HOT_REPEAT, NULL));
 		direct = least(direct, run_lookup(program(bench, "b_decide"), bench, bench->allowed, HOT_REPEAT, NULL));
 		whole = least(whole, run_lookup(program(bench, "d_lookup"), bench, bench->allowed, HOT_REPEAT, NULL));
 		denied = least(denied, run_lookup(program(bench, "d_lookup"), bench, bench->denied, HOT_REPEAT, NULL));
 		dispatch_to(bench, "lookup");
-		product = least(product, run_lookup(program(bench, "d_lookup"), bench, bench->allowed, HOT_REPEAT, NULL));
+		product =
+			least(product, run_lookup(program(bench, "d_lookup"), bench, bench->allowed, HOT_REPEAT, NULL));
 	}
-	printf("\"floor_ns\": %.0f, \"dispatch_ns\": %.0f, \"hot_ns\": %.0f, \"hot_denied_ns\": %.0f, \"lookup_hook_ns\": %.0f", floor,
-	       whole - direct, whole - floor, denied - floor, product - floor);
+	printf("\"floor_ns\": %.0f, \"dispatch_ns\": %.0f, \"hot_ns\": %.0f, \"hot_denied_ns\": %.0f, "
+	       "\"lookup_hook_ns\": %.0f",
+	       floor, whole - direct, whole - floor, denied - floor, product - floor);
 }
 
 static void print_spread(const struct bench *bench)
@@ -240,8 +243,8 @@ static int drop_record(void *context, void *data, size_t len)
 
 static void print_parts(const struct bench *bench)
 {
-	static const char *const parts[] = {"p_floor", "p_identity", "p_peer",  "p_party", "p_vip",
-					    "p_decide", "p_pick",    "p_count", "p_record"};
+	static const char *const parts[] = {"p_floor",	"p_identity", "p_peer",	 "p_party", "p_vip",
+					    "p_decide", "p_pick",     "p_count", "p_record"};
 	enum { PARTS = sizeof(parts) / sizeof(*parts) };
 	double best[PARTS], socket = -1, storage = -1;
 	for (int i = 0; i < PARTS; i++)
@@ -273,7 +276,8 @@ static void ask_for(void *bytes, size_t len, const char *service, const struct b
 	if (!asked || room != sizeof(*asked) || sscanf(service, "%63[^:]:%d", host, &port) != 2)
 		fail("asked");
 	__u32 mapped = htonl(0xffff);
-	*asked = (struct asked){.service = {{0, 0, mapped, 0}}, .endpoint = 1, .port = bench->port, .service_port = port};
+	*asked = (struct asked){
+		.service = {{0, 0, mapped, 0}}, .endpoint = 1, .port = bench->port, .service_port = port};
 	inet_pton(AF_INET, host, &asked->service.part[3]);
 	asked->dst = (struct address){{0, 0, mapped, bench->pairs[0].dst}};
 	/* The class of that service: as the node's map of service addresses says. */

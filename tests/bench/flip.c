@@ -32,10 +32,10 @@ static struct {
 	struct bpf_sk_lookup context;
 	volatile struct mesh_control *control;
 	uint32_t slots[2];
-	uint32_t verdicts[2]; /* of slots[0], slots[1] */
+	uint32_t verdicts[2];	    /* of slots[0], slots[1] */
 	_Atomic int arrived, round; /* threads that saw the new decision; the round that is stored */
 	_Atomic uint64_t stored_ns;
-	_Atomic uint64_t late; /* old decisions that began after the store */
+	_Atomic uint64_t late;		       /* old decisions that began after the store */
 	_Atomic uint64_t took_ns[MOST_ROUNDS]; /* of the slowest CPU */
 } flip;
 
@@ -48,7 +48,8 @@ static uint64_t now_ns(void)
 
 static uint32_t ask(void)
 {
-	LIBBPF_OPTS(bpf_test_run_opts, options, .ctx_in = &flip.context, .ctx_size_in = sizeof(flip.context), .repeat = 1);
+	LIBBPF_OPTS(bpf_test_run_opts, options, .ctx_in = &flip.context, .ctx_size_in = sizeof(flip.context),
+		    .repeat = 1);
 	if (bpf_prog_test_run_opts(flip.program, &options)) {
 		perror("flip: TEST_RUN");
 		exit(2);
@@ -75,7 +76,8 @@ static void wait_for(int round)
 		if (verdict == flip.verdicts[round % 2]) {
 			while (atomic_load(&flip.round) != round)
 				continue;
-			uint64_t took = ended - atomic_load(&flip.stored_ns), worst = atomic_load(&flip.took_ns[round - 1]);
+			uint64_t took = ended - atomic_load(&flip.stored_ns),
+				 worst = atomic_load(&flip.took_ns[round - 1]);
 			while (took > worst && !atomic_compare_exchange_weak(&flip.took_ns[round - 1], &worst, took))
 				continue;
 			return;
@@ -167,7 +169,8 @@ int main(int argc, char **argv)
 	static uint64_t took_ns[MOST_ROUNDS];
 	memcpy(took_ns, (const void *)flip.took_ns, sizeof(took_ns));
 	qsort(took_ns, flip.rounds, sizeof(*took_ns), compare);
-	printf("{\"rounds\": %d, \"cpus\": %d, \"ask_us\": %.2f, \"p50_us\": %.2f, \"p99_us\": %.2f, \"p100_us\": %.2f, \"late\": %llu}\n",
+	printf("{\"rounds\": %d, \"cpus\": %d, \"ask_us\": %.2f, \"p50_us\": %.2f, \"p99_us\": %.2f, \"p100_us\": "
+	       "%.2f, \"late\": %llu}\n",
 	       flip.rounds, flip.cpus, ask_us, took_ns[flip.rounds / 2] / 1e3, took_ns[flip.rounds * 99 / 100] / 1e3,
 	       took_ns[flip.rounds - 1] / 1e3, (unsigned long long)flip.late);
 	return 0;

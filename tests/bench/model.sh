@@ -2,7 +2,7 @@
 
 model_run() {
 	local count line
-	count=$(pick 200 10)
+	count=$(pick 200 5)
 	if [ ! -x "$root/tests/bpf/run" ]; then
 		row model "random policies, model against TEST_RUN" "skipped: tests/bpf/run is not there" - "0 differences" -
 		return

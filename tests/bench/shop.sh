@@ -14,7 +14,7 @@ shop_start_node() {
 # Refused where it is opened, by connect4; and where it arrives, by sk_lookup: the stranger is no workload.
 shop_refused() {
 	local who to answer free count
-	count=$(pick 10000 10000)
+	count=10000
 	# The floor: nobody listens there, the kernel refuses.
 	free=$(node_in stranger "$MESHLOAD" --count "$count" 10.77.0.99:1)
 	for who in frontend/10.96.0.10:6379 frontend/10.77.0.13:6379 stranger/10.77.0.13:6379; do
@@ -37,7 +37,7 @@ shop_connect() {
 	mkdir -p "$floor"
 	shop_connects() {
 		node_in frontend "$build/bench-connect" "$NODE/bpffs/mesh" "$WORK/shop-bench.o" "$NODE_CGROUP/frontend" "$floor" \
-			10.96.0.11:80 10.77.0.11:8080 "$(pick 10000 3000)"
+			10.96.0.11:80 10.77.0.11:8080 "$(pick 2000 500)"
 	}
 	bench_bpf "$root/examples/shop/shop.mesh" "$WORK/shop-bench.o" 2>"$WORK/log" && answer=$(shop_connects 2>"$WORK/log") &&
 		shop_no_route add && hot=$(shop_connects 2>"$WORK/log") && shop_no_route del ||
@@ -53,7 +53,7 @@ shop_connect() {
 # Half of the time whole applications, half of it rollbacks to and fro: the store alone.
 shop_switches() {
 	local seconds count=0 applied=0 old new end r
-	seconds=$(pick 10 10)
+	seconds=$(pick 10 6)
 	meshd_ask apply "$NODE/next.o" >/dev/null && meshd_ask apply "$NODE/shop.o" >/dev/null
 	shop_load $((seconds + 20))
 	sleep 0.3
@@ -85,7 +85,7 @@ shop_switches() {
 
 shop_crashes() {
 	local kills=0 wanted adopted=0 d
-	wanted=$(pick 100 25)
+	wanted=$(pick 100 20)
 	meshd_ask apply "$NODE/shop.o" >/dev/null
 	shop_load 120
 	while [ $kills -lt "$wanted" ]; do

@@ -164,7 +164,7 @@ table_line() {
 
 table_run() {
 	say "two workloads that talk: $table_kinds"
-	table_start 2>"$WORK/log" && TALK=$(table_talk "$(pick 240 60)" 25 2>"$WORK/log") ||
+	table_start 2>"$WORK/log" && TALK=$(table_talk "$(pick 240 40)" 25 2>"$WORK/log") ||
 		{ broken table "two workloads that talk" "$(tail -c 200 "$WORK/log")"; bench_node_end; return; }
 	table_line connections_per_s "connections with a request, a second" %.0f 0.85
 	table_line requests_per_s "requests a second, 16 connections kept" %.0f 0.97

@@ -96,7 +96,8 @@ static void lane_open(const struct kind *kind, int epoll, struct lane *lane)
 	lane->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	setsockopt(lane->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
 	lane->connected = false;
-	if (lane->fd < 0 || (connect(lane->fd, (const struct sockaddr *)&kind->http, sizeof(kind->http)) && errno != EINPROGRESS))
+	if (lane->fd < 0 ||
+	    (connect(lane->fd, (const struct sockaddr *)&kind->http, sizeof(kind->http)) && errno != EINPROGRESS))
 		fail(kind, "connect");
 	struct epoll_event event = {.events = EPOLLOUT, .data.ptr = lane};
 	epoll_ctl(epoll, EPOLL_CTL_ADD, lane->fd, &event);
@@ -296,12 +297,19 @@ int main(int argc, char **argv)
 {
 	static double (*const runs[MEASURES])(struct kind *) = {run_fresh, run_kept, run_bulk};
 	if (argc < 9 || (argc - 3) % 6 || (argc - 3) / 6 > KINDS || atoi(argv[1]) > MOST_ROUNDS)
-		return fputs("usage: talk ROUNDS SLICE_MS {NAME NETNS CLIENT_CGROUP SERVER_CGROUP HTTP:PORT BULK:PORT}...\n", stderr), 2;
+		return fputs("usage: talk ROUNDS SLICE_MS {NAME NETNS CLIENT_CGROUP SERVER_CGROUP HTTP:PORT "
+			     "BULK:PORT}...\n",
+			     stderr),
+		       2;
 	rounds = atoi(argv[1]);
 	slice_ms = atoi(argv[2]);
 	for (char **at = argv + 3; *at; at += 6) {
 		struct kind *kind = &kinds[kind_count++];
-		*kind = (struct kind){.name = at[0], .client = at[2], .server = at[3], .http = address_of(at[4]), .sink = address_of(at[5])};
+		*kind = (struct kind){.name = at[0],
+				      .client = at[2],
+				      .server = at[3],
+				      .http = address_of(at[4]),
+				      .sink = address_of(at[5])};
 		kind->netns = open(at[1], O_RDONLY | O_CLOEXEC);
 		if (kind->netns < 0)
 			fail(kind, at[1]);
