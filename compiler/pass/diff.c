@@ -415,16 +415,21 @@ static size_t merge_ranges(struct range *at, size_t len)
 	return out;
 }
 
+static void add_ports(struct arena *arena, struct diff_ports *into, const struct diff_ports *ports)
+{
+	for (size_t i = 0; i < ports->tcp.len; i++)
+		vec_push(arena, &into->tcp, ports->tcp.at[i]);
+	for (size_t i = 0; i < ports->udp.len; i++)
+		vec_push(arena, &into->udp, ports->udp.at[i]);
+}
+
 static void absorb(struct diff *diff, struct diff_group *into, const struct diff_group *group)
 {
 	into->exact = false;
 	into->sources = diagram_apply(diff->builder, DIAGRAM_MIN, into->sources, group->sources);
 	for (size_t i = 0; i < group->targets.len; i++)
 		vec_push(diff->arena, &into->targets, group->targets.at[i]);
-	for (size_t i = 0; i < group->ports.tcp.len; i++)
-		vec_push(diff->arena, &into->ports.tcp, group->ports.tcp.at[i]);
-	for (size_t i = 0; i < group->ports.udp.len; i++)
-		vec_push(diff->arena, &into->ports.udp, group->ports.udp.at[i]);
+	add_ports(diff->arena, &into->ports, &group->ports);
 	into->ports.tcp.len = merge_ranges(into->ports.tcp.at, into->ports.tcp.len);
 	into->ports.udp.len = merge_ranges(into->ports.udp.at, into->ports.udp.len);
 	into->count += group->count;
@@ -457,6 +462,9 @@ static void join_groups(struct diff *diff)
 	for (size_t i = 0; i < diff->groups.len; i++) {
 		struct diff_group group = diff->groups.at[i];
 		bool many = same[group.number] > PRODUCTS_MOST && group.outcome.change != DIFF_MOVED;
+		/* The sample keeps its own: others are merged into these in place. */
+		group.ports = (struct diff_ports){0};
+		add_ports(diff->arena, &group.ports, &group.sample.ports);
 		if (many && first[group.number]) {
 			absorb(diff, &diff->groups.at[first[group.number] - 1], &group);
 			continue;

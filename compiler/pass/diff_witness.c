@@ -15,24 +15,31 @@ static uint32_t first_block(const struct diff *diff, node_id blocks)
 	return block;
 }
 
-/* A service that both sides have, else the first there is. */
-static void choose_source(struct diff *diff, struct diff_group *group)
+/* How good an example: a service that both sides have, wherever it is; the world; a service at some
+ * address; whatever there is. */
+static int source_worth(struct diff *diff, uint32_t class, node_id blocks)
 {
 	const struct pair *pair = diff->pair;
-	uint32_t best = 0;
-	for (uint32_t class = CLASS_WORLD; class < pair->sources.len; class ++) {
-		if (class == CLASS_CONFLICT ||
-		    diff_blocks_of(diff, group->sample.sources, class) == diagram_no(diff->builder))
+	if (blocks == diagram_no(diff->builder) || class == CLASS_CONFLICT)
+		return 0;
+	if (pair->runs[OLD]->policy->classes.at[class].kind == CLASS_SERVICE &&
+	    pair->runs[NEW]->policy->classes.at[class].kind == CLASS_SERVICE)
+		return diff_has_block(diff, blocks, 0) ? 4 : 2;
+	return class == CLASS_WORLD ? 3 : 1;
+}
+
+static void choose_source(struct diff *diff, struct diff_group *group)
+{
+	int best = 0;
+	for (uint32_t class = CLASS_WORLD; class < diff->pair->sources.len && best < 4; class ++) {
+		node_id blocks = diff_blocks_of(diff, group->sample.sources, class);
+		int worth = source_worth(diff, class, blocks);
+		if (worth <= best)
 			continue;
-		bool both = pair->runs[OLD]->policy->classes.at[class].kind == CLASS_SERVICE &&
-			    pair->runs[NEW]->policy->classes.at[class].kind == CLASS_SERVICE;
-		if (!best || both)
-			best = class;
-		if (both)
-			break;
+		best = worth;
+		group->witness.source = class;
+		group->witness.block = first_block(diff, blocks);
 	}
-	group->witness.source = best;
-	group->witness.block = first_block(diff, diff_blocks_of(diff, group->sample.sources, best));
 }
 
 static const struct policy_service *service_on(const struct pair *pair, const struct pair_target *target,
@@ -233,7 +240,8 @@ static void add_texts(const struct diff_witness *witness, json_t *request)
 {
 	json_t *headers = json_object();
 	const char *names[FIELDS] = {[FIELD_METHOD] = "method", [FIELD_PATH] = "path", [FIELD_HOST] = "host"};
-	json_object_set_new(request, "method", json_string("GET")); /* of any, where it does not matter */
+	bool grpc = strcmp(json_string_value(json_object_get(request, "protocol")), "grpc") == 0;
+	json_object_set_new(request, "method", json_string(grpc ? "POST" : "GET")); /* where it does not matter */
 	for (size_t i = 0; i < witness->texts.len; i++) {
 		const struct diff_text *text = &witness->texts.at[i];
 		if (text->field == FIELD_HEADER)

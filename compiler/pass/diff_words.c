@@ -105,8 +105,10 @@ static void add_spaces(struct diff *diff, struct naming *naming, bool targets)
 			if (ns && strcmp(ns, source->ns) == 0)
 				members.members[members.count++] = i;
 		}
-		add_candidate(naming, arena_printf(diff->arena, "namespace %s", name_text(diff->arena, source->ns)),
-			      &members);
+		const char *word = arena_printf(diff->arena, "namespace %s", name_text(diff->arena, source->ns));
+		add_candidate(naming, word, &members);
+		if (members.count == 1)
+			naming->names[members.members[0]] = word;
 	}
 }
 
@@ -214,8 +216,9 @@ static const char *interval_text(struct diff *diff, size_t from, size_t to)
 	range.hi = range.lo;
 	range.is_v6 = range.lo >> 32 != 0xffff;
 	last.is_v6 = last.lo >> 32 != 0xffff;
-	return arena_printf(diff->arena, "%s-%s", address_print(diff->arena, &range),
-			    address_print(diff->arena, &last));
+	return range.lo == last.lo ? address_print(diff->arena, &range)
+				   : arena_printf(diff->arena, "%s-%s", address_print(diff->arena, &range),
+						  address_print(diff->arena, &last));
 }
 
 /* What no name says: the ranges themselves. */
@@ -246,10 +249,9 @@ static void add_cidrs(struct diff *diff, struct naming *naming)
 		}
 }
 
-/* As cover, but a block has no name of its own: false where some are left, in LEFT. */
-static bool cover_blocks(const struct naming *naming, bool inside, struct diff_words *ret_words, bool *left)
+/* As cover, but a block has no name of its own: what no cidr names is left in LEFT. */
+static void cover_blocks(const struct naming *naming, bool inside, struct diff_words *ret_words, bool *left)
 {
-	bool whole = true;
 	for (size_t i = 0; i < naming->size; i++)
 		left[i] = naming->in[i] == inside;
 	for (size_t i = 0; i < naming->candidates.len; i++) {
@@ -265,31 +267,28 @@ static bool cover_blocks(const struct naming *naming, bool inside, struct diff_w
 		for (uint32_t k = 0; k < candidate->count; k++)
 			left[candidate->members[k]] = false;
 	}
-	for (size_t i = 0; i < naming->size; i++)
-		whole &= !left[i];
-	return whole;
 }
 
-/* Cidrs by name, then ranges; or all but some cidrs. */
+/* Cidrs by name, then ranges. Block 0 is where no cidr is, and whose address nobody knows: where it is
+ * among them, all but what is not. */
 static struct diff_words block_words(struct diff *diff, node_id blocks)
 {
 	size_t size = diff->pair->runs[NEW]->policy->blocks;
 	struct naming naming = {.arena = diff->arena, .size = size, .in = arena_alloc(diff->arena, size + 1)};
-	struct diff_words in = {0}, out = {0}, except = {0};
-	bool *left = arena_alloc(diff->arena, size + 1), *left_out = arena_alloc(diff->arena, size + 1);
+	struct diff_words words = {0}, except = {0};
+	bool *left = arena_alloc(diff->arena, size + 1);
 	for (size_t i = 0; i < size; i++)
 		naming.in[i] = diff_has_block(diff, blocks, i);
+	bool inside = !naming.in[0];
 	add_cidrs(diff, &naming);
-	if (cover_blocks(&naming, true, &in, left))
-		return in;
-	if (cover_blocks(&naming, false, &out, left_out)) {
-		add_word(&except, diff->arena, joined(diff->arena, "any except ", &out));
-		return except;
-	}
+	cover_blocks(&naming, inside, &words, left);
 	struct diff_words ranges = block_ranges(diff, left);
 	for (size_t i = 0; i < ranges.at.len; i++)
-		add_word(&in, diff->arena, ranges.at.at[i]);
-	return in;
+		add_word(&words, diff->arena, ranges.at.at[i]);
+	if (inside)
+		return words;
+	add_word(&except, diff->arena, joined(diff->arena, "any except ", &words));
+	return except;
 }
 
 /* ---- Both --------------------------------------------------------------------------------------------- */

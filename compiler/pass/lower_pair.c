@@ -189,7 +189,7 @@ static void add_address_targets(struct joining *joining)
 		const char *x = old->classes.at[a].name, *y = new->classes.at[b].name;
 		struct pair_target target = {.kind = b == CLASS_WORLD ? old->classes.at[a].kind : CLASS_EXTERNAL,
 					     .dst = {a, b}};
-		target.name = strcmp(x, y) == 0 || b != CLASS_WORLD ? y : x;
+		target.name = strcmp(x, y) == 0 ? y : arena_printf(joining->arena, "%s (was %s)", y, x);
 		if (!table_put(&seen, arena_printf(joining->arena, "%u %u", a, b), pair))
 			vec_push(joining->arena, &pair->targets, target);
 	}

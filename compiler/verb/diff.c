@@ -169,6 +169,9 @@ static const char *equal_text = "no request changes its verdict, its shares or i
 
 static const char *requests_text(struct diff *diff, const struct diff_group *group)
 {
+	if (group->outcome.change == DIFF_MTLS)
+		return arena_printf(diff->arena, "%llu destination%s", (unsigned long long)group->count,
+				    group->count == 1 ? "" : "s");
 	return arena_printf(diff->arena, "%s%s%llu pair%s of source and destination",
 			    group->outcome.l7 ? "requests of " : "", group->exact ? "" : "some of these, ",
 			    (unsigned long long)group->count, group->count == 1 ? "" : "s");

@@ -49,6 +49,9 @@ def outputs():
         yield from (("request", r) for r in requests)
         yield from (("why", json.loads(a)) for a in out.splitlines())
         yield "check", json.loads(folder.run("check", "--format=json", "p.mesh")[1])
+    for old in sorted(glob.glob(os.path.join(ROOT, "tests", "golden", "diff", "*.old.mesh"))):
+        yield "diff", json.loads(folder.run("diff", "--format=json", old, old.replace(".old.", ".new."))[1])
+    yield "diff", json.loads(folder.run("diff", "--format=json", "p.mesh", "p.mesh")[1])
     policy = settled(folder, random_policy.make(3))
     folder.run("compile", "-o", "random", "p.mesh")
     yield "inspect", json.loads(folder.run("inspect", "--format=json", "random")[1])
