@@ -58,7 +58,7 @@ static bool is_data(const char *name)
 {
 	static const char *const known[] = {".rodata",	    "license",	     ".maps",	      ".BTF",
 					    ".BTF.ext",	    ".llvm_addrsig", BUNDLE_MANIFEST, BUNDLE_WHERE,
-					    BUNDLE_VECTORS, BUNDLE_SIGNATURE};
+					    BUNDLE_VECTORS, BUNDLE_SOURCE,   BUNDLE_SIGNATURE};
 	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
 		if (strcmp(known[i], name) == 0)
 			return true;

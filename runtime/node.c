@@ -12,7 +12,11 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-enum { HOUSEKEEPING_MS = 250, RECORDS_MS = 100 };
+enum {
+	HOUSEKEEPING_MS = 250,
+	RECORDS_MS = 100,
+	SOURCE_LIMIT = 40 << 20, /* 16 MiB of text, escaped */
+};
 
 void node_say(const char *format, ...)
 {
@@ -27,8 +31,9 @@ void node_say(const char *format, ...)
 struct resident *node_active(struct node *node)
 {
 	uint32_t active = kernel_control(node->kernel)->active;
-	return active && active <= MESH_GENERATIONS && node->residents[active - 1].generation ? &node->residents[active - 1]
-												: NULL;
+	return active && active <= MESH_GENERATIONS && node->residents[active - 1].generation
+		       ? &node->residents[active - 1]
+		       : NULL;
 }
 
 /* ---- Requests ------------------------------------------------------------------------------------- */
@@ -38,14 +43,17 @@ static json_t *failed(int r, const struct why *why)
 	/* Refused by what it is, or could not be done: exit 1 or 2 of the verb. */
 	bool refused = r == -EPERM || r == -EINVAL || r == -EILSEQ || r == -EEXIST || r == -ENOENT || r == -E2BIG;
 	return json_pack("{s:s, s:i}", "error", why->text[0] ? why->text : strerror(-r), "exit",
-			 r == -ENOEXEC ? 3 : refused ? 1 : 2);
+			 r == -ENOEXEC ? 3
+			 : refused     ? 1
+				       : 2);
 }
 
 static json_t *answer_apply(struct node *node, int fd)
 {
 	struct why why = {0};
 	json_t *answer = json_object();
-	int r = fd < 0 ? why_set(&why, -EINVAL, "no bundle came with the request") : node_apply(node, fd, false, answer, &why);
+	int r = fd < 0 ? why_set(&why, -EINVAL, "no bundle came with the request")
+		       : node_apply(node, fd, false, answer, &why);
 	if (!r)
 		return answer;
 	json_decref(answer);
@@ -64,6 +72,31 @@ static json_t *answer_rollback(struct node *node, const json_t *body)
 	return failed(r, &why);
 }
 
+/* The policy in force, as it was written: its bundle carries it. */
+static json_t *answer_source(struct node *node)
+{
+	const struct resident *active = node_active(node);
+	struct why why = {0};
+	struct offer offer;
+	size_t len;
+	if (!active)
+		return failed(why_set(&why, -ENOENT, "no policy is in force on this node"), &why);
+	int r = offer_of_slot(node, active->generation->slot, &offer, &why);
+	if (r)
+		return failed(r, &why);
+	const char *text = bundle_section(offer.bytes, offer.len, BUNDLE_SOURCE, &len);
+	json_t *source = text && len <= SOURCE_LIMIT ? json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL) : NULL;
+	offer_close(&offer);
+	if (!json_is_array(source)) {
+		json_decref(source);
+		return failed(why_set(&why, -ENOENT,
+				      "the bundle in force does not hold its policy's text: it is of an older meshc"),
+			      &why);
+	}
+	return json_pack("{s:I, s:s, s:o}", "generation", (json_int_t)active->generation->number, "digest",
+			 active->digest, "source", source);
+}
+
 static json_t *answer_flows(struct node *node, const json_t *body, struct control_client *client)
 {
 	json_t *filter = json_object_get(body, "filter");
@@ -73,7 +106,8 @@ static json_t *answer_flows(struct node *node, const json_t *body, struct contro
 	return json_pack("{s:o}", "flows", flows_kept(node, filter));
 }
 
-static json_t *take_request(void *context, const json_t *body, int fd, const struct ucred *peer, struct control_client *client)
+static json_t *take_request(void *context, const json_t *body, int fd, const struct ucred *peer,
+			    struct control_client *client)
 {
 	struct node *node = context;
 	const char *verb = json_string_value(json_object_get(body, "verb"));
@@ -81,6 +115,8 @@ static json_t *take_request(void *context, const json_t *body, int fd, const str
 		return node_status(node);
 	if (verb && strcmp(verb, "flows") == 0)
 		return answer_flows(node, body, client);
+	if (verb && strcmp(verb, "source") == 0)
+		return answer_source(node);
 	if (verb && strcmp(verb, "apply") == 0)
 		return answer_apply(node, fd);
 	if (verb && strcmp(verb, "rollback") == 0)
@@ -93,7 +129,8 @@ static json_t *take_request(void *context, const json_t *body, int fd, const str
 			 peer->uid, peer->pid);
 		return json_pack("{s:b}", "off", off);
 	}
-	return json_pack("{s:s, s:i}", "error", "unknown verb; known: status, flows, apply, rollback, off, on", "exit", 2);
+	return json_pack("{s:s, s:i}", "error", "unknown verb; known: status, flows, source, apply, rollback, off, on",
+			 "exit", 2);
 }
 
 /* ---- Housekeeping ---------------------------------------------------------------------------------- */
@@ -222,8 +259,8 @@ int node_run(struct node *node)
 	if (!r)
 		r = loop_timer(node->loop, loop_now_ms() + RECORDS_MS, on_records_due, node);
 	const struct resident *active = node_active(node);
-	node_say("%s, %s%s", node->adopted ? "adopted what was pinned" : "started", active ? "enforcing " : "no policy yet",
-		 active ? active->digest : "");
+	node_say("%s, %s%s", node->adopted ? "adopted what was pinned" : "started",
+		 active ? "enforcing " : "no policy yet", active ? active->digest : "");
 	if (!r)
 		r = loop_run(node->loop);
 	close(signals.fd);

@@ -12,6 +12,7 @@
 #define BUNDLE_MANIFEST ".mesh.manifest"
 #define BUNDLE_WHERE ".mesh.where"
 #define BUNDLE_VECTORS ".mesh.vectors"
+#define BUNDLE_SOURCE ".mesh.source" /* JSON: [{"name", "text"}], by name: the policy as it was written */
 #define BUNDLE_SIGNATURE ".mesh.sig"
 
 enum { BUNDLE_LIMIT_BYTES = 256 << 20, BUNDLE_LIMIT_SECTIONS = 256 };

@@ -8,8 +8,9 @@ enum { REQUEST_WHY_BYTES = 256 };
 
 /* {"from": .., "to": .., "protocol", "port", "method", "host", "path", "headers", "jwt"}; all but the
  * first two may be absent. A header's value is a string, or a list of them where it was sent more than
- * once. `port` is the workload's, behind an address of a service the service's. 0, or -EINVAL with a
- * sentence in WHY. Strings are copied: LINE may go. */
+ * once. "-/-" is a workload of a namespace that the policy does not know. `port` is the workload's, behind
+ * an address of a service the service's. 0, or -EINVAL with a sentence in WHY. Strings are copied: LINE may
+ * go. */
 int request_read(struct arena *arena, const struct policy *policy, const json_t *line, struct request *ret_request,
 		 char why[REQUEST_WHY_BYTES]);
 

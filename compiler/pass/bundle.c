@@ -131,6 +131,28 @@ static json_t *where_make(struct run *run)
 	return json_pack("{s:s, s:o}", "source", run->policy->source_digest, "rules", rules);
 }
 
+static int file_compare(const void *left, const void *right)
+{
+	return strcmp((*(const struct source_file *const *)left)->name,
+		      (*(const struct source_file *const *)right)->name);
+}
+
+/* The text itself, for `meshc plan`; SOURCE_LIMIT_BYTES bounds it. */
+static json_t *source_make(struct run *run)
+{
+	const struct sources *sources = &run->sources;
+	const struct source_file **order = arena_alloc(run->arena, (sources->files.len + 1) * sizeof(*order));
+	json_t *files = json_array();
+	for (size_t i = 0; i < sources->files.len; i++)
+		order[i] = &sources->files.at[i];
+	if (sources->files.len)
+		qsort(order, sources->files.len, sizeof(*order), file_compare);
+	for (size_t i = 0; i < sources->files.len; i++)
+		json_array_append_new(
+			files, json_pack("{s:s, s:s%}", "name", order[i]->name, "text", order[i]->text, order[i]->len));
+	return files;
+}
+
 /* ---- Proof and tables --------------------------------------------------------------------------- */
 
 static void *vectors_make(struct run *run, const struct plan *plan, size_t *ret_len)
@@ -189,25 +211,29 @@ int bundle_make(struct run *run, const struct plan *plan, const struct bundle_op
 {
 	if (tables_fill(object, object_len, plan))
 		return -EIO;
-	json_t *manifest = manifest_make(run, plan, options), *where = where_make(run);
+	json_t *manifest = manifest_make(run, plan, options), *where = where_make(run), *source = source_make(run);
 	char *manifest_text = manifest ? json_dumps(manifest, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
 	char *where_text = where ? json_dumps(where, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+	char *source_text = json_dumps(source, JSON_COMPACT | JSON_SORT_KEYS);
 	struct bundle_signature unsigned_yet = {0};
 	int r = -EIO;
-	if (manifest_text && where_text) {
+	if (manifest_text && where_text && source_text) {
 		struct bundle_part parts[] = {
 			{BUNDLE_MANIFEST, manifest_text, strlen(manifest_text)},
 			{BUNDLE_WHERE, where_text, strlen(where_text)},
 			{BUNDLE_VECTORS, NULL, 0},
+			{BUNDLE_SOURCE, source_text, strlen(source_text)},
 			{BUNDLE_SIGNATURE, &unsigned_yet, sizeof(unsigned_yet)},
 		};
 		parts[2].bytes = vectors_make(run, plan, &parts[2].len);
-		*ret_bundle = bundle_add_sections(object, object_len, parts, 4, ret_len);
+		*ret_bundle = bundle_add_sections(object, object_len, parts, sizeof(parts) / sizeof(*parts), ret_len);
 		r = *ret_bundle ? 0 : -EIO;
 	}
 	free(manifest_text);
 	free(where_text);
+	free(source_text);
 	json_decref(manifest);
 	json_decref(where);
+	json_decref(source);
 	return r;
 }

@@ -1,5 +1,5 @@
 /* The requests whose verdict, shares or mTLS mode change between two policies, in groups. */
-#include "verb/verb.h"
+#include "verb/diff.h"
 
 #include "pass/diff.h"
 
@@ -289,22 +289,36 @@ static int show(const struct options *options, struct diff *diff)
 	return code ? code : diff->groups.len || diff->definitions.len ? EXIT_NO : EXIT_YES;
 }
 
-/* Errors are told, and whose they are; warnings are `check`'s. */
-static int load(const struct options *options, struct run *run, const char *which, char *path)
+bool diff_knows_format(const struct options *options)
 {
-	int code = verb_read(options, run, 1, &path);
-	if (code)
-		return code;
+	for (int i = 0; i < 3; i++)
+		if (strcmp(formats[i], options->format) == 0)
+			return true;
+	verb_unknown("format", options->format, formats, 3);
+	return false;
+}
+
+/* Warnings are `check`'s. What is behind us need not hold today: a date that has passed may be what changes. */
+int diff_check(const struct options *options, struct run *run, enum side side, const char *where)
+{
+	if (side == OLD)
+		run->now = NULL;
 	pipeline_run(run);
-	code = verb_outcome(options, run);
+	int code = verb_outcome(options, run);
 	if (!code)
 		return EXIT_YES;
-	fprintf(stderr, "meshc: the %s policy, %s:\n", which, path);
+	fprintf(stderr, "meshc: the %s policy, %s:\n", side == OLD ? "old" : "new", where);
 	diags_print(&run->diags, stderr, options->color);
 	return code;
 }
 
-int verb_diff_runs(const struct options *options, struct run *old, struct run *new)
+static int load(const struct options *options, struct run *run, enum side side, char *path)
+{
+	int code = verb_read(options, run, 1, &path);
+	return code ? code : diff_check(options, run, side, path);
+}
+
+int diff_runs(const struct options *options, struct run *old, struct run *new)
 {
 	struct pair pair;
 	struct diff diff = {0};
@@ -323,20 +337,17 @@ int verb_diff_runs(const struct options *options, struct run *old, struct run *n
 int verb_diff(const struct options *options, int argc, char **argv)
 {
 	struct run old = {0}, new = {0};
-	bool known = false;
-	for (int i = 0; i < 3; i++)
-		known |= strcmp(formats[i], options->format) == 0;
-	if (!known)
-		return verb_unknown("format", options->format, formats, 3);
+	if (!diff_knows_format(options))
+		return EXIT_CANNOT;
 	if (argc != 3)
 		return verb_cannot("diff wants two policies, the old and the new: each a file, a folder or -");
 	if (strcmp(argv[1], "-") == 0 && strcmp(argv[2], "-") == 0)
 		return verb_cannot("standard input can be one of the two policies, not both");
-	int code = load(options, &old, "old", argv[1]);
-	int other = code == EXIT_CANNOT ? code : load(options, &new, "new", argv[2]);
+	int code = load(options, &old, OLD, argv[1]);
+	int other = code == EXIT_CANNOT ? code : load(options, &new, NEW, argv[2]);
 	code = code > other ? code : other;
 	if (!code)
-		code = verb_diff_runs(options, &old, &new);
+		code = diff_runs(options, &old, &new);
 	verb_done(&old);
 	verb_done(&new);
 	return code;

@@ -65,7 +65,7 @@ static int read_all(struct run *run, int pathc, char **paths)
 	return EXIT_YES;
 }
 
-int verb_read(const struct options *options, struct run *run, int pathc, char **paths)
+int verb_begin(const struct options *options, struct run *run)
 {
 	*run = (struct run){.arena = arena_create()};
 	if (!run->arena)
@@ -74,7 +74,14 @@ int verb_read(const struct options *options, struct run *run, int pathc, char **
 	run->diags.sources = &run->sources;
 	run->diags.skip_notes = true; /* `check` shows them */
 	run->now = options->now ? options->now : today(run->arena);
-	int code = read_all(run, pathc, paths);
+	return EXIT_YES;
+}
+
+int verb_read(const struct options *options, struct run *run, int pathc, char **paths)
+{
+	int code = verb_begin(options, run);
+	if (!code)
+		code = read_all(run, pathc, paths);
 	if (code)
 		verb_done(run);
 	return code;

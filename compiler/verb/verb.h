@@ -14,6 +14,9 @@ enum exit_code { EXIT_YES, EXIT_NO, EXIT_CANNOT, EXIT_BUG };
 #include "verbs.def"
 #undef VERB
 
+/* A fresh RUN, which has read nothing yet. */
+int verb_begin(const struct options *options, struct run *run);
+
 /* Reads the policy files into a fresh RUN: 0, or 2 with a message. */
 int verb_read(const struct options *options, struct run *run, int pathc, char **paths);
 

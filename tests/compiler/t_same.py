@@ -9,7 +9,7 @@ import random_policy
 from common import SMALL, Folder, expect
 
 # Where rules stand in the text, and the digest of the text; the vectors and tables must not move.
-ABOUT_TEXT = {".mesh.where", ".mesh.sig"}
+ABOUT_TEXT = {".mesh.where", ".mesh.source", ".mesh.sig"}
 
 
 def settled(folder, policy):

@@ -110,6 +110,8 @@ static void lines(void **state)
 		{"{\"from\":\"world\",\"to\":\"ledger\",\"port\":6003}", "world 0 -> shop/ledger tcp 6003"},
 		/* Behind an undeclared port it is still that service. */
 		{"{\"from\":\"node\",\"to\":\"ledger\",\"port\":22}", "node 0 -> shop/ledger tcp 22"},
+		{"{\"from\":\"ledger\",\"to\":\"node\",\"port\":1}", "shop/ledger 0 -> node tcp 1"},
+		{"{\"from\":\"-/-\",\"to\":\"-/-\",\"port\":1}", "other 0 -> other tcp 1"},
 		{"{\"from\":\"node\",\"to\":\"ledger\",\"port\":5432,\"protocol\":\"udp\"}",
 		 "node 0 -> shop/ledger udp 5432"},
 		{"{\"from\":\"node\",\"to\":\"ledger\",\"port\":5432,\"protocol\":\"http\",\"method\":\"GET\"}",
@@ -213,7 +215,8 @@ static void refused(void **state)
 		{"{\"from\":\"wold\",\"to\":\"reviews\"}", "did you mean 'world'?"},
 		{"{\"from\":\"ledger\",\"to\":\"strip\"}", "unknown destination 'strip': did you mean 'stripe'?"},
 		{"{\"from\":\"stripe\",\"to\":\"ledger\"}", "unknown source 'stripe'"},
-		{"{\"from\":\"ledger\",\"to\":\"node\",\"port\":1}", "unknown destination 'node'"},
+		{"{\"from\":\"ledger\",\"to\":\"node\"}", "say `port`"},
+		{"{\"from\":\"ledger\",\"to\":\"other\",\"port\":1}", "unknown destination 'other'"},
 		{"{\"from\":\"ledger\",\"to\":\"deployer\",\"port\":1}", "unknown destination"},
 		{"{\"from\":\"frontend\",\"to\":\"reviews\"}", "'dev/frontend' or 'shop/frontend'"},
 		{"{\"from\":7,\"to\":\"reviews\"}", "'from' wants"},
