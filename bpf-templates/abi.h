@@ -148,6 +148,7 @@ struct mesh_socket {
 	__u8 dst[16];	/* what was decided at connect */
 	__u16 dst_port; /* 0: nothing was */
 	__u16 pad;
+	__u64 netns; /* cookie of the enrolled namespace that it was born in; 0: in no such one */
 };
 
 /* Map "nat" (LRU): UDP service translation of one socket, both ways. */
@@ -307,7 +308,7 @@ _Static_assert(sizeof(struct mesh_netns) == 16, "abi");
 _Static_assert(sizeof(struct mesh_class) == 8, "abi");
 _Static_assert(sizeof(struct mesh_tuple) == 40, "abi");
 _Static_assert(sizeof(struct mesh_flow) == 24, "abi");
-_Static_assert(sizeof(struct mesh_socket) == 48, "abi");
+_Static_assert(sizeof(struct mesh_socket) == 56, "abi");
 _Static_assert(sizeof(struct mesh_nat_key) == 32, "abi");
 _Static_assert(sizeof(struct mesh_nat) == 28, "abi");
 _Static_assert(sizeof(struct mesh_vip_key) == 20, "abi");

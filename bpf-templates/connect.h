@@ -366,6 +366,27 @@ __noinline int open_flow(struct opening *opening, const struct mesh_netns *calle
 	return pass ? OPENED_PASS : OPENED_REFUSE;
 }
 
+/* A UDP socket of nobody's namespace that is bound to the address of a workload here: it would be taken for
+ * that workload. (A TCP one is told by sockops.) */
+static __always_inline bool borrows_address(struct bpf_sock_addr *ctx, const struct mesh_netns *caller, bool v6)
+{
+	struct bpf_sock *sk = ctx->sk;
+	if (ctx->protocol != IPPROTO_UDP || (caller && caller->flags & MESH_NETNS_NODE) || !sk)
+		return false;
+	struct mesh_address bound = address_v4(sk->src_ip4);
+	if (v6) {
+		bound.part[0] = sk->src_ip6[0];
+		bound.part[1] = sk->src_ip6[1];
+		bound.part[2] = sk->src_ip6[2];
+		bound.part[3] = sk->src_ip6[3];
+	}
+	__u32 own = MESH_PEER_LOCAL | MESH_PEER_ENROLLED;
+	if ((peer_of(&bound).flags & own) != own)
+		return false;
+	stat_add(MESH_STAT_FOREIGN_IDENTITY);
+	return true;
+}
+
 /* Returns what the hook returns: 1 lets the call go on. */
 static __always_inline int judge_opening(struct bpf_sock_addr *ctx, bool v6, bool datagram)
 {
@@ -376,7 +397,7 @@ static __always_inline int judge_opening(struct bpf_sock_addr *ctx, bool v6, boo
 	if (!settings)
 		return refuse(ctx, v6, datagram);
 	if (!caller || !(caller->flags & MESH_NETNS_ENROLLED))
-		return 1;
+		return borrows_address(ctx, caller, v6) ? refuse(ctx, v6, datagram) : 1;
 	struct opening opening = {.datagram = datagram};
 	struct flow *flow = &opening.flow;
 	flow->protocol = ctx->protocol == IPPROTO_MPTCP ? IPPROTO_TCP : ctx->protocol;

@@ -212,11 +212,15 @@ static __always_inline enum judged judge_tcp(struct bpf_sock *sk, struct mesh_so
 	if (sk->state == TCP_STATE_LISTEN) {
 		/* Never the handshake's ACK: half-open clients would hang at a switch. */
 		socket->role = MESH_ROLE_LISTEN;
+		socket->generation = 0; /* it may have been a client before: its children are nobody's */
+		socket->dst_port = 0;
 		if (!packet->opens || packet->leaves)
 			return JUDGED_PASS;
 		packet->inbound = true;
 		return judge(settings, packet);
 	}
+	if (stamp_is_current(socket, settings))
+		return socket->verdict ? JUDGED_PASS : JUDGED_DENY;
 	bool decided = socket->generation != 0;
 	/* The handshake goes on under the generation that let its SYN out. */
 	if (decided && socket->role == MESH_ROLE_OUT && sk->state == TCP_STATE_SYN_SENT)
@@ -288,6 +292,36 @@ static __always_inline enum judged refuse_packet(enum parsed parsed, const struc
 	return JUDGED_DENY;
 }
 
+/* Whether endpoints A and B are one to this policy: several addresses of one workload. */
+static __always_inline bool same_workload(__u32 a, __u32 b)
+{
+	struct mesh_class *of_a = bpf_map_lookup_elem(&classes, &a), *of_b = bpf_map_lookup_elem(&classes, &b);
+	return of_a && of_b && of_a->src == of_b->src && of_a->dst == of_b->dst;
+}
+
+enum { LOOPBACK_INDEX = 1 /* of every namespace (net/core/dev.c) */ };
+
+/* Who this end is. A socket that was born in an enrolled namespace is that workload, whatever address it
+ * takes or is reached by: link-local, broadcast, multicast, somebody else's. False: it talks to itself. */
+static __noinline bool find_self(struct __sk_buff *skb, const struct mesh_socket *socket, struct packet *packet)
+{
+	const struct mesh_address *local = packet->leaves ? &packet->src : &packet->dst;
+	packet->self = peer_of(local);
+	__u64 cookie = socket ? socket->netns : 0;
+	struct mesh_netns *space = cookie ? bpf_map_lookup_elem(&netns, &cookie) : NULL;
+	if (!space || !(space->flags & MESH_NETNS_ENROLLED))
+		return true;
+	if (skb->ifindex == LOOPBACK_INDEX)
+		return false;
+	__u32 v4 = space->endpoint4 ? space->endpoint4 : space->endpoint6;
+	__u32 v6 = space->endpoint6 ? space->endpoint6 : space->endpoint4;
+	__u32 own = address_is_v4(local) ? v4 : v6;
+	if (packet->self.endpoint == own || (packet->self.endpoint && same_workload(packet->self.endpoint, own)))
+		return true;
+	packet->self = (struct mesh_peer){.endpoint = own, .flags = MESH_PEER_ENROLLED | MESH_PEER_LOCAL};
+	return true;
+}
+
 /* A packet of a connection that this generation has not decided, or has denied. */
 static __noinline enum judged judge_new(struct __sk_buff *skb, struct bpf_sock *sk, struct mesh_socket *socket,
 					const struct mesh_control *settings, bool leaves)
@@ -298,8 +332,7 @@ static __noinline enum judged judge_new(struct __sk_buff *skb, struct bpf_sock *
 		stat_add(MESH_STAT_MALFORMED);
 		return JUDGED_DENY;
 	}
-	packet.self = peer_of(leaves ? &packet.src : &packet.dst);
-	if (!(packet.self.flags & MESH_PEER_ENROLLED))
+	if (!find_self(skb, socket, &packet) || !(packet.self.flags & MESH_PEER_ENROLLED))
 		return JUDGED_PASS;
 	if (leaves && is_multicast(&packet.dst) && parsed != PARSED)
 		return JUDGED_PASS;
@@ -312,8 +345,6 @@ static __noinline enum judged judge_new(struct __sk_buff *skb, struct bpf_sock *
 	/* A reset ends what may not go on. Dropped, the other end would wait for nothing. */
 	if (packet.resets)
 		return JUDGED_PASS;
-	if (socket && stamp_is_current(socket, settings))
-		return socket->verdict ? JUDGED_PASS : JUDGED_DENY;
 	if (packet.protocol == IPPROTO_UDP)
 		return judge_udp(settings, &packet);
 	return judge_tcp(sk, socket, settings, &packet);
@@ -345,9 +376,6 @@ static __always_inline enum judged judge_packet(struct __sk_buff *skb, bool leav
 		socket->generation = 0; /* nothing was decided about this destination */
 		socket->dst_port = 0;
 	}
-	/* The way of nearly every packet: a connection that this generation has decided. */
-	if (socket && socket->verdict && stamp_is_current(socket, settings))
-		return JUDGED_PASS;
 	return judge_new(skb, sk, socket, settings, leaves);
 }
 

@@ -49,8 +49,17 @@ DISPATCH(d_connect6, "cgroup/connect6", bpf_sock_addr, jump_connect6, 1, 0)
 DISPATCH(d_sendmsg4, "cgroup/sendmsg4", bpf_sock_addr, jump_sendmsg4, 1, 0)
 DISPATCH(d_sendmsg6, "cgroup/sendmsg6", bpf_sock_addr, jump_sendmsg6, 1, 0)
 DISPATCH(d_lookup, "sk_lookup", bpf_sk_lookup, jump_lookup, SK_PASS, SK_DROP)
+/* No IP options, no IPv6 extension headers. */
+static __always_inline bool is_plain(const struct __sk_buff *skb)
+{
+	const __u8 *head = (const __u8 *)(long)skb->data, *end = (const __u8 *)(long)skb->data_end;
+	if (head + 8 > end)
+		return false;
+	return head[0] == 0x45 || (head[0] >> 4 == 6 && head[6] == IPPROTO_TCP);
+}
+
 /* The way of nearly every packet: a connection that the active generation has decided and let pass. Without
- * the call of its program; a SYN_SENT socket's destination is looked at there. */
+ * the call of its program; what a SYN_SENT socket sends, and to whom, is looked at there. */
 static __always_inline bool is_decided(const struct __sk_buff *skb, int slot)
 {
 	__u32 zero = 0;
@@ -58,7 +67,8 @@ static __always_inline bool is_decided(const struct __sk_buff *skb, int slot)
 	struct bpf_sock *sk = skb->sk ? bpf_sk_fullsock(skb->sk) : NULL;
 	struct mesh_socket *socket = sk ? bpf_sk_storage_get(&sockets, sk, NULL, 0) : NULL;
 	return socket && settings && slot < MESH_GENERATIONS && socket->verdict && sk->state != TCP_STATE_SYN_SENT &&
-	       socket->generation == settings->generations[slot] && socket->epoch == settings->epoch;
+	       sk->state != TCP_STATE_LISTEN && socket->generation == settings->generations[slot] &&
+	       socket->epoch == settings->epoch && is_plain(skb);
 }
 
 #define DISPATCH_PACKET(name, section, jump)                                                                           \
@@ -151,9 +161,26 @@ SEC("cgroup/getpeername6") int f_peername6(struct bpf_sock_addr *ctx)
 
 /* ---- Namespaces that meshd has not seen ------------------------------------------------------ */
 
+/* Whose a socket is cannot be told by the address that it takes later: it is told here, for good. */
+static __always_inline bool stamp_born(struct bpf_sock *ctx, __u64 cookie)
+{
+	struct mesh_netns *space = bpf_map_lookup_elem(&netns, &cookie);
+	if (!space || !(space->flags & MESH_NETNS_ENROLLED))
+		return true;
+	struct mesh_socket *socket = bpf_sk_storage_get(&sockets, ctx, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!socket) {
+		stat_add(MESH_STAT_NO_STORAGE);
+		return false;
+	}
+	socket->netns = cookie;
+	return true;
+}
+
 SEC("cgroup/sock_create") int f_sock_create(struct bpf_sock *ctx)
 {
 	__u64 cookie = bpf_get_netns_cookie(ctx);
+	if (!stamp_born(ctx, cookie))
+		return 0;
 	if (bpf_map_lookup_elem(&covered, &cookie))
 		return 1;
 	__u32 seen = 1;
@@ -261,6 +288,19 @@ struct bpf_iter__tcp {
 	struct bpf_iter_meta *meta;
 	struct sock_common *sk_common;
 };
+struct sock {
+	struct sock_common __sk_common;
+};
+struct inet_sock {
+	struct sock sk;
+};
+struct udp_sock {
+	struct inet_sock inet;
+};
+struct bpf_iter__udp {
+	struct bpf_iter_meta *meta;
+	struct udp_sock *udp_sk;
+};
 #pragma clang attribute pop
 
 /* First walk: who listens. Second: a socket on a port that is listened on was accepted, any other
@@ -279,14 +319,30 @@ SEC("iter/tcp") int i_adopt(struct bpf_iter__tcp *ctx)
 			bpf_map_update_elem(&listeners, &key, &one, BPF_ANY);
 		return 0;
 	}
-	/* Only established and closing ones: TIME_WAIT (6), NEW_SYN_RECV (12) are no full sockets. */
+	/* TIME_WAIT (6), NEW_SYN_RECV (12) are no full sockets. */
 	__u8 state = sk->skc_state;
-	if (state == TCP_STATE_LISTEN || state == TCP_STATE_CLOSE || state == 6 || state == 12)
+	if (state == TCP_STATE_CLOSE || state == 6 || state == 12)
 		return 0;
-	struct mesh_socket fresh = {
-		.role = bpf_map_lookup_elem(&listeners, &key) ? MESH_ROLE_IN : MESH_ROLE_OUT,
-	};
-	bpf_sk_storage_get(&sockets, sk, &fresh, BPF_SK_STORAGE_GET_F_CREATE);
+	struct mesh_socket *socket = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!socket)
+		return 0;
+	socket->netns = sk->skc_net.net->net_cookie;
+	if (socket->role == MESH_ROLE_NONE)
+		socket->role = state == TCP_STATE_LISTEN	       ? MESH_ROLE_LISTEN
+			       : bpf_map_lookup_elem(&listeners, &key) ? MESH_ROLE_IN
+								       : MESH_ROLE_OUT;
+	return 0;
+}
+
+/* A UDP socket has no role, only a namespace. */
+SEC("iter/udp") int i_adopt_udp(struct bpf_iter__udp *ctx)
+{
+	struct udp_sock *sk = ctx->udp_sk;
+	if (!sk)
+		return 0;
+	struct mesh_socket *socket = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (socket)
+		socket->netns = sk->inet.sk.__sk_common.skc_net.net->net_cookie;
 	return 0;
 }
 

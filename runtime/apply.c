@@ -191,6 +191,8 @@ static void switch_to(struct node *node, uint32_t slot)
 	resident->applied_s = time(NULL);
 	if (resident->version > node->last_version)
 		node->last_version = resident->version;
+	if (!before)
+		node_adopt_sockets(node);
 	control->before = before ? before->generation->slot + 1 : 0;
 	control->before_generation = before ? before->generation->number : 0;
 	control->switched_ns = (uint64_t)now_us() * 1000;
@@ -310,7 +312,11 @@ int node_rollback(struct node *node, uint32_t generation, json_t *answer, struct
 
 int node_set_mode(struct node *node, bool off)
 {
-	kernel_control(node->kernel)->mode = off ? MESH_OFF : node->config->observe_only ? MESH_OBSERVE : MESH_ENFORCE;
+	volatile struct mesh_control *control = kernel_control(node->kernel);
+	uint32_t mode = off ? MESH_OFF : node->config->observe_only ? MESH_OBSERVE : MESH_ENFORCE;
+	if (control->mode == MESH_OFF && !off)
+		node_adopt_sockets(node);
+	control->mode = mode;
 	return 0;
 }
 

@@ -22,6 +22,7 @@ static const char *const program_names[KERNEL_PROGRAM_COUNT] = {
 #undef PROGRAM
 		"d_lookup",
 	"i_adopt",
+	"i_adopt_udp",
 };
 
 const char *const kernel_policy_names[KERNEL_POLICY_COUNT] = {
@@ -110,9 +111,11 @@ static int runtime_prepare(const struct config *config, struct object *ret_objec
 		else if (map_entries(config, i))
 			r = bpf_map__set_max_entries(map, map_entries(config, i));
 	}
-	struct bpf_program *adopt = bpf_object__find_program_by_name(ret_object->bpf, "i_adopt");
-	if (!r && adopt && access("/sys/kernel/btf/vmlinux", R_OK))
-		r = bpf_program__set_autoload(adopt, false);
+	for (int i = KERNEL_PROGRAM_i_adopt; !r && i <= KERNEL_PROGRAM_i_adopt_udp; i++) {
+		struct bpf_program *adopt = bpf_object__find_program_by_name(ret_object->bpf, program_names[i]);
+		if (adopt && access("/sys/kernel/btf/vmlinux", R_OK))
+			r = bpf_program__set_autoload(adopt, false);
+	}
 	if (r)
 		object_close(ret_object);
 	return r;
@@ -184,7 +187,7 @@ static int open_programs(struct kernel *kernel, struct why *why)
 	for (int i = 0; i < KERNEL_PROGRAM_COUNT; i++) {
 		struct pin_path path = pin_path(kernel->config, "/prog/%s", program_names[i]);
 		kernel->programs[i] = bpf_obj_get(path.text);
-		if (kernel->programs[i] < 0 && i != KERNEL_PROGRAM_i_adopt)
+		if (kernel->programs[i] < 0 && i < KERNEL_PROGRAM_i_adopt)
 			return why_set(why, kernel->programs[i], "%s: %s", path.text, strerror(-kernel->programs[i]));
 	}
 	for (int i = 0; i < KERNEL_CGROUP_COUNT; i++)

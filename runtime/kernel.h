@@ -100,7 +100,7 @@ int kernel_rings_consume(struct kernel *kernel, void (*on_record)(void *context,
 /* SOCK_DESTROY (inet_diag) of one TCP socket inside NETNS_FD, by its tuple. 0, -ENOENT: gone already. */
 int kernel_reset(int netns_fd, const struct mesh_tuple *tuple);
 
-/* Runs iter/tcp inside NETNS_FD twice: who listens, then a role for each older socket. */
+/* Runs iter/tcp inside NETNS_FD twice (who listens, then a role for each older socket), and iter/udp. */
 int kernel_adopt_sockets(struct kernel *kernel, int netns_fd, struct why *why);
 
 /* Detaches and unpins everything; 0 where nothing was there. */

@@ -72,7 +72,8 @@ enum kernel_program {
 #undef PROGRAM
 		KERNEL_CGROUP_COUNT,
 	KERNEL_PROGRAM_d_lookup = KERNEL_CGROUP_COUNT,
-	KERNEL_PROGRAM_i_adopt, /* only where the kernel carries its types (BTF) */
+	KERNEL_PROGRAM_i_adopt, /* these two only where the kernel carries its types (BTF) */
+	KERNEL_PROGRAM_i_adopt_udp,
 	KERNEL_PROGRAM_COUNT
 };
 

@@ -104,6 +104,8 @@ void node_watch_bundles(struct node *node);
 
 /* places.c */
 void node_find_places(struct node *node);
+/* Gives a role to each TCP socket that was opened while nothing was decided. */
+void node_adopt_sockets(struct node *node);
 void node_release_places(struct node *node);
 void node_take_order(void *context, const struct mesh_order *order);
 

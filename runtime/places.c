@@ -228,20 +228,29 @@ static bool was_place(const struct place *old, size_t count, uint64_t cookie)
 	return false;
 }
 
+static void adopt_sockets(struct node *node, const struct place *place)
+{
+	struct why why = {0};
+	int fd = open_place(node, place);
+	if (fd < 0 || kernel_adopt_sockets(node->kernel, fd, &why))
+		complain(node, "sockets of %s that are older than the runtime: %s", place->workload,
+			 fd < 0 ? strerror(-fd) : why.text);
+	if (fd >= 0)
+		close(fd);
+}
+
 static void adopt_older_sockets(struct node *node, const struct place *old, size_t count)
 {
-	for (size_t i = 0; i < node->place_count; i++) {
-		const struct place *place = &node->places[i];
-		struct why why = {0};
-		if (was_place(old, count, place->cookie) || !(place->flags & MESH_NETNS_ENROLLED))
-			continue;
-		int fd = open_place(node, place);
-		if (fd < 0 || kernel_adopt_sockets(node->kernel, fd, &why))
-			complain(node, "sockets of %s that are older than the runtime: %s", place->workload,
-				 fd < 0 ? strerror(-fd) : why.text);
-		if (fd >= 0)
-			close(fd);
-	}
+	for (size_t i = 0; i < node->place_count; i++)
+		if (!was_place(old, count, node->places[i].cookie) && node->places[i].flags & MESH_NETNS_ENROLLED)
+			adopt_sockets(node, &node->places[i]);
+}
+
+void node_adopt_sockets(struct node *node)
+{
+	for (size_t i = 0; i < node->place_count; i++)
+		if (node->places[i].flags & MESH_NETNS_ENROLLED)
+			adopt_sockets(node, &node->places[i]);
 }
 
 void node_find_places(struct node *node)

@@ -126,13 +126,9 @@ struct walk {
 };
 
 /* The programs run as the file is read; it has no text. */
-static int walk_once(const struct walk *walk, __u32 pass)
+static int walk_once(const struct walk *walk)
 {
 	char byte[64];
-	__u32 zero = 0;
-	int r = bpf_map_update_elem(walk->kernel->maps[KERNEL_MAP_adopt_pass], &zero, &pass, BPF_ANY);
-	if (r)
-		return r;
 	int fd = bpf_iter_create(walk->link);
 	if (fd < 0)
 		return fd;
@@ -140,15 +136,27 @@ static int walk_once(const struct walk *walk, __u32 pass)
 	do
 		len = read(fd, byte, sizeof(byte));
 	while (len > 0 || (len < 0 && (errno == EINTR || errno == EAGAIN)));
-	r = len < 0 ? -errno : 0;
+	int r = len < 0 ? -errno : 0;
 	close(fd);
 	return r;
 }
 
-static int walk_twice(void *context)
+static int walk_tcp(void *context)
 {
-	int r = walk_once(context, 0);
-	return r ? r : walk_once(context, 1);
+	const struct walk *walk = context;
+	__u32 zero = 0;
+	int r = 0;
+	for (__u32 pass = 0; !r && pass < 2; pass++) {
+		r = bpf_map_update_elem(walk->kernel->maps[KERNEL_MAP_adopt_pass], &zero, &pass, BPF_ANY);
+		if (!r)
+			r = walk_once(walk);
+	}
+	return r;
+}
+
+static int walk_udp(void *context)
+{
+	return walk_once(context);
 }
 
 /* A port that is no longer listened on must not say of a later socket that it was accepted. */
@@ -160,17 +168,24 @@ static void forget_listeners(int map)
 			return;
 }
 
+static int walk_namespace(struct kernel *kernel, int netns_fd, enum kernel_program program, int (*work)(void *context))
+{
+	struct walk walk = {kernel, bpf_link_create(kernel->programs[program], 0, BPF_TRACE_ITER, NULL)};
+	if (walk.link < 0)
+		return walk.link;
+	int r = netns_run(netns_fd, work, &walk);
+	close(walk.link);
+	return r;
+}
+
 int kernel_adopt_sockets(struct kernel *kernel, int netns_fd, struct why *why)
 {
-	struct walk walk = {kernel, -1};
-	if (kernel->programs[KERNEL_PROGRAM_i_adopt] < 0)
+	if (kernel->programs[KERNEL_PROGRAM_i_adopt] < 0 || kernel->programs[KERNEL_PROGRAM_i_adopt_udp] < 0)
 		return why_set(why, -ENOTSUP,
 			       "this kernel carries no types (CONFIG_DEBUG_INFO_BTF): sockets older than meshd pass");
-	walk.link = bpf_link_create(kernel->programs[KERNEL_PROGRAM_i_adopt], 0, BPF_TRACE_ITER, NULL);
-	if (walk.link < 0)
-		return why_set(why, walk.link, "iter/tcp: %s", strerror(-walk.link));
-	int r = netns_run(netns_fd, walk_twice, &walk);
-	close(walk.link);
+	int r = walk_namespace(kernel, netns_fd, KERNEL_PROGRAM_i_adopt, walk_tcp);
 	forget_listeners(kernel->maps[KERNEL_MAP_listeners]);
+	if (!r)
+		r = walk_namespace(kernel, netns_fd, KERNEL_PROGRAM_i_adopt_udp, walk_udp);
 	return r ? why_set(why, r, "walking older sockets: %s", strerror(-r)) : 0;
 }

@@ -162,7 +162,7 @@ unsigned diag_distance(const char *a, const char *b)
 const char *diag_nearest(const char *word, const char *const *names, size_t count)
 {
 	const char *best = NULL;
-	unsigned limit = strlen(word) / 3 + 1, nearest = limit + 1;
+	unsigned limit = strlen(word) < 6 ? 1 : strlen(word) / 3, nearest = limit + 1;
 	for (size_t i = 0; i < count; i++) {
 		unsigned d = diag_distance(word, names[i]);
 		if (d < nearest) {

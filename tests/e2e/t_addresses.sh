@@ -1,0 +1,119 @@
+# A workload is who its namespace says, whatever address its sockets take or are reached by.
+topic_begin
+workload client 11
+workload stranger 12
+workload outside 13
+workload web 21
+workload bad 31
+config <<<'enrol: {namespaces: [shop]}'
+policy p <<'MESH'
+mesh shop: trust "shop.example", ingress deny, egress allow;
+mtls off because "one machine";
+namespace shop;
+service client { workload app == "client"; tcp 9000; }
+service stranger { workload app == "stranger"; tcp 9000; }
+service web { workload app == "web"; tcp 8080; tcp 7779; udp 5353; }
+external bad { cidr 10.77.0.31/32, fd77::31/128; tcp 8080; udp 5353; }
+allow serve: from client to web;
+allow any-to-7779: from any to web port 7779;
+deny no-bad: from any to bad;
+MESH
+policy closed 2 <<'MESH'
+mesh shop: trust "shop.example", ingress deny, egress allow;
+mtls off because "one machine";
+namespace shop;
+service client { workload app == "client"; tcp 9000; }
+service stranger { workload app == "stranger"; tcp 9000; }
+service web { workload app == "web"; tcp 8080; tcp 7779; udp 5353; }
+external bad { cidr 10.77.0.31/32, fd77::31/128; tcp 8080; udp 5353; }
+allow serve: from client to web port 8080;
+deny no-bad: from any to bad;
+MESH
+inventory <<'END'
+shop client app=client 10.77.0.11,fd77::11
+shop stranger app=stranger 10.77.0.12,fd77::12
+shop web app=web 10.77.0.21,fd77::21
+END
+serve web web tcp:8080 udp:5353
+serve bad bad tcp:8080 udp:5353
+node_meshd || give_up start "meshd does not start"
+apply p
+
+# try WORKLOAD PYTHON: prints what came back, or the error; S is an IPv6 datagram socket, T a stream one.
+try() {
+	local workload=$1
+	node_in "$workload" timeout 5 /usr/bin/python3 -c '
+import socket, sys
+S = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+T = socket.socket(socket.AF_INET6)
+D = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for s in (S, T, D):
+    s.settimeout(0.5)
+eth0 = socket.if_nametoindex("eth0")
+try:
+    exec(sys.argv[1])
+except OSError as error:
+    print("no:", type(error).__name__)' "$2" 2>&1 | tail -1
+}
+shut() { # NAME ANSWER
+	case "$2" in *web*|sent) fail "$1" "$2" ;; *) ok "$1" ;; esac
+}
+LOCAL=$(ip -n "$(node_netns web)" -6 -br addr show dev eth0 scope link | grep -o 'fe80:[0-9a-f:]*')
+
+expect "the sockets work: client to web" got "$(try client 'S.sendto(b"x\n", ("fd77::21", 5353)); S.recv(99); print("got")')"
+for who in stranger outside; do
+	shut "link-local of a workload, TCP, from $who" "$(try $who "T.connect(('$LOCAL', 8080, 0, eth0)); T.send(b'x\n'); print(T.recv(99))")"
+	shut "link-local of a workload, UDP, from $who" "$(try $who "S.sendto(b'x\n', ('$LOCAL', 5353, 0, eth0)); print(S.recv(99))")"
+	shut "multicast to all nodes, from $who" "$(try $who "S.sendto(b'x\n', ('ff02::1', 5353, 0, eth0)); print(S.recv(99))")"
+	for address in 10.77.255.255 255.255.255.255; do
+		shut "broadcast $address, from $who" "$(try $who "D.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1); D.sendto(b'x\n', ('$address', 5353)); print(D.recv(99))")"
+	done
+	# IPV6_FREEBIND is 78: an address that is not one's own.
+	shut "$who binds a client's address, UDP" "$(try $who 'S.setsockopt(41, 78, 1); S.bind(("fd77::11", 5003)); S.sendto(b"x\n", ("fd77::21", 5353)); print("sent")')"
+done
+expect_true "the flow log blames nobody else" "$(status '[h for h in s["hits"] if h["rule"] == "serve"]')" \
+	test "$(status '[h["receiver"] for h in s["hits"] if h["rule"] == "serve"][0]')" = 1
+OWN=$(ip -n "$(node_netns stranger)" -6 -br addr show dev eth0 scope link | grep -o 'fe80:[0-9a-f:]*')
+shut "from one's own link-local to what is denied" "$(try stranger "S.bind(('$OWN', 5001, 0, eth0)); S.sendto(b'x\n', ('fd77::31', 5353)); print('web', S.recv(99))")"
+# A routing header (RFC 8200 section 4.4; type 4 with nothing left, RFC 8754) leads the SYN elsewhere.
+shut "a routing header" "$(try stranger "V = socket.inet_pton(10, 'fd77::31'); T.setsockopt(41, 57, bytes([0, 2, 4, 0, 0, 0, 0, 0]) + V); T.connect(('fd99::21', 8080)); T.send(b'x\n'); print('web', T.recv(99))")"
+expect_true "is counted" "$(stat_of ip_options)" test "$(stat_of ip_options)" -gt 0
+
+# A workload talks to itself by every address of its own.
+expect "itself by link-local" got "$(try web "T.connect(('$LOCAL', 8080, 0, eth0)); T.send(b'x\n'); T.recv(99); print('got')")"
+expect "itself by ::1" got "$(try web "T.connect(('::1', 8080)); T.send(b'x\n'); T.recv(99); print('got')")"
+
+# A listener that was a client before: its children are judged like any other's.
+serve outside outside tcp:8888
+node_spawn web /usr/bin/python3 -uc '
+import ctypes, socket, struct
+libc = ctypes.CDLL(None)
+sock = socket.socket()
+sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+sock.bind(("10.77.0.21", 7779))
+sock.connect(("10.77.0.13", 8888))
+libc.connect(sock.fileno(), struct.pack("HH12x", 0, 0), 16)
+sock.listen(5)
+while True:
+    peer, _ = sock.accept()
+    while text := peer.recv(99):
+        peer.send(b"web\n")'
+node_wait listens web 7779 || fail "a listener that was a client" "it does not listen"
+node_in outside $NET hold 4 tcp 10.77.0.21 7779 >"$NODE/log/held" &
+HELD=$!
+sleep 0.5
+apply closed
+wait $HELD
+expect "a switch that denies its connections resets them" reset "$(tail -1 "$NODE/log/held" | cut -d' ' -f1)"
+
+# What was opened while the glass was broken is judged when it is mended.
+meshd_ask off >/dev/null
+node_in stranger $NET hold 4 tcp 10.77.0.31 8080 >"$NODE/log/off-out" &
+OUT=$!
+node_in outside $NET hold 4 tcp 10.77.0.21 8080 >"$NODE/log/off-in" &
+IN=$!
+sleep 0.5
+meshd_ask on >/dev/null
+wait $OUT $IN
+expect "opened during off, outbound: reset" reset "$(tail -1 "$NODE/log/off-out" | cut -d' ' -f1)"
+expect "opened during off, inbound: reset" reset "$(tail -1 "$NODE/log/off-in" | cut -d' ' -f1)"
