@@ -106,6 +106,17 @@ static node_id outcome_node(struct walk *walk, uint32_t outcome)
 	return leaf_node(walk, &leaf);
 }
 
+/* Where no request is read, each string field is absent: the first edge of each. */
+static node_id build_absent(struct walk *walk, struct tuple tuple)
+{
+	uint32_t outcome, count;
+	while (!walk_outcome(walk, &tuple, false, &outcome))
+		for (int i = 0; i < WALK_NODES; i++)
+			if (!diagram_is_terminal(tuple.at[i]))
+				tuple.at[i] = diagram_edges(walk->diagrams[i], tuple.at[i], &count)->child;
+	return outcome_node(walk, outcome);
+}
+
 static node_id build(struct walk *walk, const struct tuple *tuple)
 {
 	uint32_t outcome, hi, known, level = walk_level(walk, tuple);
@@ -114,7 +125,9 @@ static node_id build(struct walk *walk, const struct tuple *tuple)
 	if (tuples_get(&walk->built, tuple, &known))
 		return known;
 	node_id node;
-	if (level >= LEVEL_STRING) {
+	if (level >= LEVEL_STRING && walk->contexts.at[tuple->context].opaque) {
+		node = build_absent(walk, *tuple);
+	} else if (level >= LEVEL_STRING) {
 		struct leaf leaf = {0};
 		hunt(walk, tuple, &leaf);
 		node = leaf_node(walk, &leaf);
@@ -132,12 +145,13 @@ static node_id build(struct walk *walk, const struct tuple *tuple)
 	return node;
 }
 
-static uint32_t context_of(struct walk *walk, const struct pair_target *target)
+static uint32_t context_of(struct walk *walk, const struct pair_target *target, bool opaque)
 {
 	struct pair *pair = walk->diff->pair;
 	enum side asked = target->known[NEW] ? NEW : OLD;
 	struct context context;
 	memset(&context, 0, sizeof(context)); /* compared as bytes */
+	context.opaque = opaque;
 	context.fields = diagram_dst(pair->diagrams[asked], target->dst[asked])->fields;
 	for (int side = 0; side < SIDES; side++)
 		context.default_allows[side] = pair->runs[side]->policy->defaults.at[target->dst[side]] != VERDICT_DENY;
@@ -148,10 +162,35 @@ static uint32_t context_of(struct walk *walk, const struct pair_target *target)
 	return walk->contexts.len - 1;
 }
 
+/* The ports that either side reads requests on. */
+static node_id web_ports(struct diff *diff, const struct pair_target *target)
+{
+	struct diagram *builder = diff->builder;
+	node_id all = diagram_no(builder), no = all;
+	for (int side = 0; side < SIDES; side++) {
+		const struct policy *policy = diff->pair->runs[side]->policy;
+		const struct policy_service *service =
+			target->known[side] ? &policy->services.at[policy->classes.at[target->dst[side]].service]
+					    : NULL;
+		for (size_t i = 0; service && i < service->ports.len; i++) {
+			const struct policy_port *port = &service->ports.at[i];
+			struct range range = {port->target, port->target == port->lo ? port->hi : port->target};
+			struct range_set one = {&range, 1};
+			struct diagram_edge edges[] = {{0, diagram_member(builder, LEVEL_PORT, &one, LAST_PORT)},
+						       {1, no}};
+			if (port->kind == PORT_HTTP || port->kind == PORT_GRPC)
+				all = diagram_apply(builder, DIAGRAM_MIN, all,
+						    diagram_node(builder, LEVEL_PROTOCOL, edges, 2));
+		}
+	}
+	return all;
+}
+
 static node_id build_target(struct walk *walk, const struct pair_target *target)
 {
 	struct pair *pair = walk->diff->pair;
-	struct tuple tuple = {.context = context_of(walk, target)};
+	struct diagram *builder = walk->diff->builder;
+	struct tuple tuple = {.context = context_of(walk, target, true)};
 	bool routed = target->known[OLD] && target->known[NEW];
 	for (int side = 0; side < SIDES; side++) {
 		struct diagram *diagram = pair->diagrams[side];
@@ -160,7 +199,12 @@ static node_id build_target(struct walk *walk, const struct pair_target *target)
 		tuple.at[WALK_ROUTE + side] = routed ? diagram_root(diagram, DIAGRAM_ROUTE, target->dst[side])
 						     : diagram_leaf(diagram, TERMINAL_DEFAULT);
 	}
-	return build(walk, &tuple);
+	node_id opaque = build(walk, &tuple), web = web_ports(walk->diff, target);
+	if (web == diagram_no(builder) || !walk->contexts.at[tuple.context].fields->count)
+		return opaque;
+	tuple.context = context_of(walk, target, false);
+	return diagram_apply(builder, DIAGRAM_MIN, diagram_apply(builder, DIAGRAM_AND, build(walk, &tuple), web),
+			     diagram_apply(builder, DIAGRAM_AND_NOT, opaque, web));
 }
 
 /* ---- Products ----------------------------------------------------------------------------------------- */
@@ -379,7 +423,7 @@ static void take_texts(struct grouping *grouping, struct diff_group *group)
 	const uint32_t values[] = {witness->udp, witness->port, witness->source >> 8, witness->source & 255,
 				   witness->block};
 	const struct pair_target *target = &diff->pair->targets.at[witness->target];
-	const struct diagram_fields *fields = walk->contexts.at[context_of(walk, target)].fields;
+	const struct diagram_fields *fields = walk->contexts.at[context_of(walk, target, true)].fields;
 	node_id node = descend(diff, grouping->roots[witness->target], values, LEVEL_STRING);
 	const struct leaf *leaf = &walk->leaves.at[diagram_terminal(diff->builder, node) - 1];
 	for (size_t i = 0; i < leaf->found.len; i++) {

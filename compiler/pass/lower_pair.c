@@ -71,10 +71,11 @@ static bool is_told(struct joining *joining, const struct lowerer *mine, const s
 	       strcmp(ns, entry->ns) == 0;
 }
 
-/* Else it is a source of its own. */
+/* Else it is a source of its own. Of another trust domain all are: that is said once. */
 static void add_id(struct joining *joining, enum side side, const struct entry *entry)
 {
-	if (is_told(joining, &joining->lowerers[side], &joining->lowerers[!side], entry))
+	if (strcmp(joining->lowerers[OLD].policy->trust, joining->lowerers[NEW].policy->trust) != 0 ||
+	    is_told(joining, &joining->lowerers[side], &joining->lowerers[!side], entry))
 		return;
 	struct joint *joint = joint_of(joining, CLASS_IDENTITY, entry->spiffe);
 	if (!joint->source.name)

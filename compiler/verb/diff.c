@@ -140,11 +140,14 @@ static void show_json(struct showing *showing)
 
 /* ---- Text ------------------------------------------------------------------------------------------- */
 
+/* A list of what may hold commas of its own. */
 static const char *listed(struct diff *diff, struct diff_words words, const char *quote)
 {
-	const char *text = "";
+	const char *text = "", *between = ", ";
 	for (size_t i = 0; i < words.at.len; i++)
-		text = arena_printf(diff->arena, "%s%s%s%s%s", text, i ? ", " : "", quote, words.at.at[i], quote);
+		between = strstr(words.at.at[i], ", ") && !*quote ? "; " : between;
+	for (size_t i = 0; i < words.at.len; i++)
+		text = arena_printf(diff->arena, "%s%s%s%s%s", text, i ? between : "", quote, words.at.at[i], quote);
 	return text;
 }
 
