@@ -25,7 +25,7 @@ uint32_t lists_put(struct lists *lists, const uint32_t *at, uint32_t len);
 static inline const uint32_t *lists_get(const struct lists *lists, uint32_t number, uint32_t *ret_len)
 {
 	*ret_len = lists->all.at[number].len;
-	return lists->pool.at + lists->all.at[number].offset;
+	return *ret_len ? lists->pool.at + lists->all.at[number].offset : NULL;
 }
 
 #endif
