@@ -48,7 +48,12 @@ struct mesh_config {
 };
 
 /* Who has this address: map "peers6" (hash, key 16 bytes), and "peers4" (array of buckets). */
-enum { MESH_PEER_ENROLLED = 1, MESH_PEER_LOCAL = 2, MESH_PEER_QUARANTINED = 4 };
+enum {
+	MESH_PEER_ENROLLED = 1,
+	MESH_PEER_LOCAL = 2,
+	MESH_PEER_QUARANTINED = 4,
+	MESH_PEER_PLACED = 8, /* its namespace is known here, and every socket born in it is stamped */
+};
 struct mesh_peer {
 	__u32 endpoint; /* index into the generation's "classes"; never 0 */
 	__u32 flags;
@@ -150,6 +155,7 @@ struct mesh_socket {
 	__u16 pad;
 	__u64 netns; /* cookie of the enrolled namespace that it was born in; 0: in no such one */
 };
+enum { MESH_NETNS_IMPOSTOR = 1 /* as mesh_socket.netns: nobody's, under a workload's address; no cookie is 1 */ };
 
 /* Map "nat" (LRU): UDP service translation of one socket, both ways. */
 struct mesh_nat_key {

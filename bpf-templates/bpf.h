@@ -108,8 +108,16 @@ struct bpf_sock_ops {
 	__u32 remote_ip6[4], local_ip6[4];
 	__u32 remote_port; /* network order, in the upper 16 bits */
 	__u32 local_port;  /* host order */
+	__u32 is_fullsock, of_tcp[23];
+	__u64 bytes_received, bytes_acked;
+	struct bpf_sock *sk __attribute__((aligned(8)));
 };
-enum { BPF_SOCK_OPS_TCP_CONNECT_CB = 3, BPF_SOCK_OPS_STATE_CB = 10, BPF_SOCK_OPS_STATE_CB_FLAG = 4 };
+enum {
+	BPF_SOCK_OPS_TCP_CONNECT_CB = 3,
+	BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB = 5,
+	BPF_SOCK_OPS_STATE_CB = 10,
+	BPF_SOCK_OPS_STATE_CB_FLAG = 4,
+};
 
 static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*const bpf_map_update_elem)(void *map, const void *key, const void *value, __u64 flags) = (void *)2;

@@ -301,25 +301,30 @@ static __always_inline bool same_workload(__u32 a, __u32 b)
 
 enum { LOOPBACK_INDEX = 1 /* of every namespace (net/core/dev.c) */ };
 
+enum self { SELF_KNOWN, SELF_ALONE /* it talks to itself */, SELF_IMPOSTOR };
+
 /* Who this end is. A socket that was born in an enrolled namespace is that workload, whatever address it
- * takes or is reached by: link-local, broadcast, multicast, somebody else's. False: it talks to itself. */
-static __noinline bool find_self(struct __sk_buff *skb, const struct mesh_socket *socket, struct packet *packet)
+ * takes or is reached by: link-local, broadcast, multicast, somebody else's. One that was not, and sends from
+ * the address of a workload whose sockets are all known, is an impostor. */
+static __noinline enum self find_self(struct __sk_buff *skb, const struct mesh_socket *socket, struct packet *packet)
 {
 	const struct mesh_address *local = packet->leaves ? &packet->src : &packet->dst;
 	packet->self = peer_of(local);
 	__u64 cookie = socket ? socket->netns : 0;
 	struct mesh_netns *space = cookie ? bpf_map_lookup_elem(&netns, &cookie) : NULL;
-	if (!space || !(space->flags & MESH_NETNS_ENROLLED))
-		return true;
+	if (!space || !(space->flags & MESH_NETNS_ENROLLED)) {
+		bool known = packet->self.flags & MESH_PEER_PLACED && packet->self.flags & MESH_PEER_ENROLLED;
+		return packet->leaves && (known || cookie == MESH_NETNS_IMPOSTOR) ? SELF_IMPOSTOR : SELF_KNOWN;
+	}
 	if (skb->ifindex == LOOPBACK_INDEX)
-		return false;
+		return SELF_ALONE;
 	__u32 v4 = space->endpoint4 ? space->endpoint4 : space->endpoint6;
 	__u32 v6 = space->endpoint6 ? space->endpoint6 : space->endpoint4;
 	__u32 own = address_is_v4(local) ? v4 : v6;
 	if (packet->self.endpoint == own || (packet->self.endpoint && same_workload(packet->self.endpoint, own)))
-		return true;
+		return SELF_KNOWN;
 	packet->self = (struct mesh_peer){.endpoint = own, .flags = MESH_PEER_ENROLLED | MESH_PEER_LOCAL};
-	return true;
+	return SELF_KNOWN;
 }
 
 /* A packet of a connection that this generation has not decided, or has denied. */
@@ -332,7 +337,12 @@ static __noinline enum judged judge_new(struct __sk_buff *skb, struct bpf_sock *
 		stat_add(MESH_STAT_MALFORMED);
 		return JUDGED_DENY;
 	}
-	if (!find_self(skb, socket, &packet) || !(packet.self.flags & MESH_PEER_ENROLLED))
+	enum self self = find_self(skb, socket, &packet);
+	if (self == SELF_IMPOSTOR && sk) {
+		stat_add(MESH_STAT_FOREIGN_IDENTITY);
+		return JUDGED_DENY;
+	}
+	if (self == SELF_ALONE || !(packet.self.flags & MESH_PEER_ENROLLED))
 		return JUDGED_PASS;
 	if (leaves && is_multicast(&packet.dst) && parsed != PARSED)
 		return JUDGED_PASS;

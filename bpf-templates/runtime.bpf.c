@@ -162,12 +162,12 @@ SEC("cgroup/getpeername6") int f_peername6(struct bpf_sock_addr *ctx)
 /* ---- Namespaces that meshd has not seen ------------------------------------------------------ */
 
 /* Whose a socket is cannot be told by the address that it takes later: it is told here, for good. */
-static __always_inline bool stamp_born(struct bpf_sock *ctx, __u64 cookie)
+static __always_inline bool stamp_born(void *sk, __u64 cookie)
 {
 	struct mesh_netns *space = bpf_map_lookup_elem(&netns, &cookie);
 	if (!space || !(space->flags & MESH_NETNS_ENROLLED))
 		return true;
-	struct mesh_socket *socket = bpf_sk_storage_get(&sockets, ctx, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	struct mesh_socket *socket = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!socket) {
 		stat_add(MESH_STAT_NO_STORAGE);
 		return false;
@@ -237,24 +237,45 @@ static __always_inline void exact_remember(struct bpf_sock_ops *ctx)
 		return;
 	struct mesh_tuple tuple = {};
 	tuple_of_socket(ctx, &tuple);
+	struct mesh_address local;
+	__builtin_memcpy(&local, tuple.local, 16);
+	bool v4 = address_is_v4(&local);
+	if ((v4 && (local.part[3] & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000)) ||
+	    (!v4 && !local.part[0] && !local.part[1] && !local.part[2]))
+		return; /* loopback reaches nobody else */
 	struct mesh_exact value = {.src = space ? MESH_CLASS_NODE : MESH_CLASS_OTHER};
 	if (!space) {
-		struct mesh_address local;
-		__builtin_memcpy(&local, tuple.local, 16);
 		if (!peer_of(&local).endpoint)
 			return;
 		stat_add(MESH_STAT_FOREIGN_IDENTITY);
 	}
 	if (bpf_map_update_elem(&exact, &tuple, &value, BPF_ANY)) {
 		stat_add(MESH_STAT_MAP_FULL);
+		/* A host process is what the node's address says; a stranger must not be what its address says. */
+		struct mesh_socket *socket =
+			space || !ctx->sk ? NULL
+					  : bpf_sk_storage_get(&sockets, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+		if (socket)
+			socket->netns = MESH_NETNS_IMPOSTOR;
 		return;
 	}
 	/* An entry that outlived its socket would lend its identity to the next on that port. */
 	bpf_sock_ops_cb_flags_set(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
+/* The kernel makes sockets of its own, without sock_create: the subflows of MPTCP. */
+static __always_inline void stamp_made(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct mesh_socket *socket = sk ? bpf_sk_storage_get(&sockets, sk, NULL, 0) : NULL;
+	if (sk && (!socket || !socket->netns))
+		stamp_born(sk, bpf_get_netns_cookie(ctx));
+}
+
 SEC("sockops") int f_sockops(struct bpf_sock_ops *ctx)
 {
+	if (ctx->op == BPF_SOCK_OPS_TCP_CONNECT_CB || ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
+		stamp_made(ctx);
 	if (ctx->op == BPF_SOCK_OPS_TCP_CONNECT_CB)
 		exact_remember(ctx);
 	if (ctx->op == BPF_SOCK_OPS_STATE_CB && ctx->args[1] == TCP_STATE_CLOSE) {

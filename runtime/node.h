@@ -35,6 +35,7 @@ struct offer {
 struct place {
 	uint64_t cookie;
 	uint32_t endpoint4, endpoint6, flags;
+	bool adopted; /* every socket in it is stamped */
 	const char *workload; /* "namespace/name", malloc'd */
 };
 

@@ -220,30 +220,52 @@ static int open_place(struct node *node, const struct place *place)
 	return -ENOENT;
 }
 
-static bool was_place(const struct place *old, size_t count, uint64_t cookie)
-{
-	for (size_t i = 0; i < count; i++)
-		if (old[i].cookie == cookie)
-			return true;
-	return false;
-}
-
-static void adopt_sockets(struct node *node, const struct place *place)
+static void adopt_sockets(struct node *node, struct place *place)
 {
 	struct why why = {0};
 	int fd = open_place(node, place);
-	if (fd < 0 || kernel_adopt_sockets(node->kernel, fd, &why))
+	int r = fd < 0 ? fd : kernel_adopt_sockets(node->kernel, fd, &why);
+	if (r)
 		complain(node, "sockets of %s that are older than the runtime: %s", place->workload,
 			 fd < 0 ? strerror(-fd) : why.text);
+	place->adopted = r == 0;
 	if (fd >= 0)
 		close(fd);
 }
 
+/* From here on a socket that sends from such an address, and was not born there, is an impostor: every one
+ * that was is known. */
+static void mark_placed(struct node *node)
+{
+	bool changed = false;
+	struct why why = {0};
+	for (uint32_t i = 1; i < node->registry.len; i++) {
+		struct endpoint *endpoint = &node->registry.at[i];
+		const struct place *place = endpoint->workload && endpoint->flags & MESH_PEER_LOCAL
+						    ? place_of_workload(node, endpoint->owner)
+						    : NULL;
+		bool placed = place && place->adopted && place->flags & MESH_NETNS_ENROLLED;
+		changed = changed || placed != ((endpoint->flags & MESH_PEER_PLACED) != 0);
+		endpoint->flags = (endpoint->flags & ~(uint32_t)MESH_PEER_PLACED) | (placed ? MESH_PEER_PLACED : 0);
+	}
+	if (changed && kernel_publish_peers(node->kernel, &node->registry, &why))
+		complain(node, "%s", why.text);
+}
+
+/* In what was there before they are known already. */
 static void adopt_older_sockets(struct node *node, const struct place *old, size_t count)
 {
-	for (size_t i = 0; i < node->place_count; i++)
-		if (!was_place(old, count, node->places[i].cookie) && node->places[i].flags & MESH_NETNS_ENROLLED)
-			adopt_sockets(node, &node->places[i]);
+	for (size_t i = 0; i < node->place_count; i++) {
+		struct place *place = &node->places[i];
+		const struct place *before = NULL;
+		for (size_t k = 0; k < count && !before; k++)
+			before = old[k].cookie == place->cookie && old[k].flags & MESH_NETNS_ENROLLED ? &old[k] : NULL;
+		if (before)
+			place->adopted = before->adopted;
+		else if (place->flags & MESH_NETNS_ENROLLED)
+			adopt_sockets(node, place);
+	}
+	mark_placed(node);
 }
 
 void node_adopt_sockets(struct node *node)

@@ -226,7 +226,7 @@ static void endpoint_clear(struct endpoint *endpoint)
 /* It keeps what it was enrolled for: its address stays closed on its own side too. */
 static void endpoint_quarantine(struct endpoint *endpoint, int64_t until_ms)
 {
-	endpoint->flags |= MESH_PEER_QUARANTINED;
+	endpoint->flags = (endpoint->flags | MESH_PEER_QUARANTINED) & ~(uint32_t)MESH_PEER_PLACED;
 	endpoint->workload = NULL;
 	endpoint->until_ms = until_ms;
 }
@@ -259,7 +259,8 @@ static void apply_wanted(const struct plan *plan, struct registry *registry, cha
 			memcpy(registry->at[number].address, wanted->address, 16);
 			registry->at[number].owner = owners[next_owner++];
 		}
-		registry->at[number].flags = wanted->flags;
+		/* Where its sockets are is places.c's to say, and it goes on being true until that says otherwise. */
+		registry->at[number].flags = wanted->flags | (registry->at[number].flags & MESH_PEER_PLACED);
 		registry->at[number].workload = wanted->workload;
 		registry->at[number].until_ms = 0;
 	}
@@ -322,8 +323,8 @@ int registry_save(const struct registry *registry, const char *path, struct why 
 		if (!endpoint->owner)
 			continue;
 		address_print(endpoint->address, address);
-		json_array_append_new(
-			endpoints, json_pack("[i, s, s, i]", (int)i, address, endpoint->owner, (int)endpoint->flags));
+		json_array_append_new(endpoints, json_pack("[i, s, s, i]", (int)i, address, endpoint->owner,
+							   (int)(endpoint->flags & ~(uint32_t)MESH_PEER_PLACED)));
 	}
 	json_t *root = json_pack("{s:i, s:i, s:o}", "format", REGISTRY_FORMAT, "count", (int)json_array_size(endpoints),
 				 "endpoints", endpoints);

@@ -117,3 +117,14 @@ meshd_ask on >/dev/null
 wait $OUT $IN
 expect "opened during off, outbound: reset" reset "$(tail -1 "$NODE/log/off-out" | cut -d' ' -f1)"
 expect "opened during off, inbound: reset" reset "$(tail -1 "$NODE/log/off-in" | cut -d' ' -f1)"
+
+# A namespace that no inventory knows takes a client's address: it is nobody, even where the map that says
+# so is full.
+ip -n "$(node_netns outside)" addr add 10.77.0.11/16 dev eth0
+ip -n "$(node_netns client)" link set eth0 down
+apply closed
+meshd_ask off >/dev/null
+meshd_ask on >/dev/null
+node_in outside ip link show >/dev/null
+shut "a stranger under a client's address, TCP" "$(try outside 'T4 = socket.socket(); T4.settimeout(0.5); T4.bind(("10.77.0.11", 0)); T4.connect(("10.77.0.21", 8080)); T4.send(b"x\n"); print(T4.recv(99))')"
+shut "a stranger under a client's address, UDP" "$(try outside 'D.bind(("10.77.0.11", 0)); D.sendto(b"x\n", ("10.77.0.21", 5353)); print(D.recv(99))')"
