@@ -2,10 +2,12 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { FOLDER_DEPTH = 16, FOLDER_FILES = 4096 };
 
@@ -89,13 +91,43 @@ static int read_stream(struct sources *sources, FILE *in, const char *name)
 	return r;
 }
 
+/* What the caller has opened already (a shell's <(...), too) may be a pipe: to wait for it is meant. */
+static bool is_descriptor(const char *path)
+{
+	return strcmp(path, "/dev/stdin") == 0 || strncmp(path, "/dev/fd/", 8) == 0 ||
+	       strncmp(path, "/proc/self/fd/", 14) == 0;
+}
+
+/* Non-blocking: a FIFO in a policy's place must not make the compiler wait. */
+static int open_file(const char *path, int *ret_fd)
+{
+	struct stat st;
+	bool waits = is_descriptor(path);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | (waits ? 0 : O_NONBLOCK));
+	if (fd < 0)
+		return errno == ENXIO ? -EINVAL : -errno; /* a socket */
+	int r = fstat(fd, &st) ? -errno : waits || S_ISREG(st.st_mode) ? 0 : -EINVAL;
+	if (r)
+		close(fd);
+	else
+		*ret_fd = fd;
+	return r;
+}
+
 static int read_file(struct sources *sources, const char *path)
 {
-	FILE *in = fopen(path, "re");
-	if (!in)
-		return -errno;
-	int r = read_stream(sources, in, path);
-	fclose(in);
+	int fd = -1, r = open_file(path, &fd);
+	FILE *in = r ? NULL : fdopen(fd, "r");
+	if (!r && !in)
+		r = -errno;
+	if (!r)
+		r = read_stream(sources, in, path);
+	if (in)
+		fclose(in);
+	else if (fd >= 0)
+		close(fd);
+	if (r)
+		sources->unread = arena_copy(sources->arena, path, strlen(path));
 	return r;
 }
 
@@ -128,6 +160,7 @@ static int read_folder(struct sources *sources, const char *path, int depth, siz
 		if (stat(inner, &st)) {
 			if (!is_policy)
 				continue;
+			sources->unread = inner;
 			return errno == ENOENT ? -ENOLINK : -errno; /* a link to nowhere */
 		}
 		if (S_ISDIR(st.st_mode)) {
@@ -144,6 +177,7 @@ static int read_folder(struct sources *sources, const char *path, int depth, siz
 int sources_read(struct sources *sources, const char *path)
 {
 	struct stat st;
+	sources->unread = path;
 	if (strcmp(path, "-") == 0)
 		return read_stream(sources, stdin, "-");
 	if (stat(path, &st))

@@ -38,6 +38,10 @@ static const char *why_unread(int r)
 		return "this is no UTF-8 text";
 	case -ELOOP:
 		return "folders nested too deep";
+	case -EINVAL:
+		return "this is no regular file; a policy is a file, a folder or - for standard input";
+	case -ENOLINK:
+		return "a link to nowhere";
 	default:
 		return strerror(-r);
 	}
@@ -60,7 +64,7 @@ static int read_all(struct run *run, int pathc, char **paths)
 		if (r == -ENOENT && access(paths[i], F_OK) == 0)
 			return verb_cannot("%s: no .mesh file in this folder", paths[i]);
 		if (r)
-			return verb_cannot("%s: %s", paths[i], why_unread(r));
+			return verb_cannot("%s: %s", run->sources.unread, why_unread(r));
 	}
 	return EXIT_YES;
 }

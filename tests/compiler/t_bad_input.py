@@ -2,7 +2,10 @@
 import os
 import random
 import re
+import socket
+import subprocess
 
+import common
 from common import HEAD, ROOT, Folder, expect
 import readme
 
@@ -113,11 +116,33 @@ def files():
     expect("check: a link to nowhere that is no policy", folder.run("check", "links")[0] == 0)
     os.symlink("nowhere", folder.path + "/links/y.mesh")
     code, _, err = folder.run("check", "links")
-    expect("check: a policy that is a link to nowhere", code == 2 and "severed" in err, f"exit {code}, {err[:200]!r}")
+    expect("check: a policy that is a link to nowhere", code == 2 and "links/y.mesh: a link to nowhere" in err, f"exit {code}, {err[:200]!r}")
     os.symlink(".", folder.path + "/folder/again")
     folder.write("folder/x.mesh", HEAD)
     code, _, err = folder.run("check", "folder")
     expect("check: a folder in itself", code == 2 and "deep" in err, f"exit {code}, {err[:200]!r}")
+
+
+def odd_files():
+    """What is no regular file is refused by its name, at once: nobody writes into that pipe."""
+    folder = Folder()
+    folder.write("policies/good.mesh", HEAD)
+    os.mkfifo(folder.path + "/policies/p.mesh")
+    with socket.socket(socket.AF_UNIX) as listener:
+        os.mkdir(folder.path + "/socket")
+        here = os.getcwd()
+        os.chdir(folder.path)
+        listener.bind("socket/p.mesh")
+        os.chdir(here)
+        for name, path, shown in [("a FIFO in a folder", "policies", "policies/p.mesh"), ("a FIFO", "policies/p.mesh", "policies/p.mesh"),
+                                  ("a socket", "socket", "socket/p.mesh"), ("a device", "/dev/null", "/dev/null")]:
+            for verb in ("check", "fmt", "compile"):
+                code, _, err = folder.run(verb, path)
+                expect(f"{verb}: {name}", code == 2 and err.startswith(f"meshc: {shown}: this is no regular file"), f"exit {code}, {err[:200]!r}")
+    code, _, err = folder.run("check", "/dev/stdin", stdin=HEAD)
+    expect("check /dev/stdin: a pipe that the caller opened", code == 0, err)
+    done = subprocess.run(["bash", "-c", f"'{common.meshc}' check <(sleep 0.2; cat policies/good.mesh)"], cwd=folder.path, capture_output=True, timeout=60)
+    expect("check <(...): a pipe that the shell opened", done.returncode == 0, done.stderr)
 
 
 def broken_texts():
@@ -146,4 +171,5 @@ def broken_texts():
 def run():
     policies()
     files()
+    odd_files()
     broken_texts()
