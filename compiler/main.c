@@ -7,10 +7,11 @@
 #include <unistd.h>
 
 static const struct verb {
-	const char *name, *flags, *arguments, *summary, *help;
+	const char *name, *flags, *formats, *arguments, *summary, *help;
 	int (*run)(const struct options *options, int argc, char **argv);
 } verbs[] = {
-#define VERB(name, flags, arguments, summary, help) {#name, flags, arguments, summary, help, verb_##name},
+#define VERB(name, flags, formats, arguments, summary, help)                                                           \
+	{#name, flags, formats, arguments, summary, help, verb_##name},
 #include "verbs.def"
 #undef VERB
 };
@@ -35,7 +36,8 @@ static void print_common_flags(void)
 
 static int help_all(FILE *out)
 {
-	fputs("meshc compiles a mesh policy: who may talk to whom, and where it goes.\n\nusage: meshc VERB [FLAGS] [ARGUMENTS]\n\n",
+	fputs("meshc compiles a mesh policy: who may talk to whom, and where it goes.\n\nusage: meshc VERB [FLAGS] "
+	      "[ARGUMENTS]\n\n",
 	      out);
 	for (int i = 0; i < VERBS; i++)
 		fprintf(out, "  %-9s %s\n", verbs[i].name, verbs[i].summary);
@@ -65,17 +67,25 @@ static int find_flag(const char *flags, const char *word)
 	return 0;
 }
 
-static int unknown_flag(const struct verb *verb, const char *word)
+enum { WORDS_MOST = 64 };
+
+/* The words of TEXT, which is cut up. */
+static size_t split_words(char *text, const char *names[WORDS_MOST])
 {
-	enum { MOST = 64 };
-	static char text[1024];
-	const char *names[MOST];
 	size_t count = 0;
-	snprintf(text, sizeof(text), "%s %s", verb->flags, common_flags);
-	for (char *c = strtok(text, " "); c && count < MOST; c = strtok(NULL, " ")) {
+	for (char *c = strtok(text, " "); c && count < WORDS_MOST; c = strtok(NULL, " ")) {
 		c[strcspn(c, "=")] = 0;
 		names[count++] = c;
 	}
+	return count;
+}
+
+static int unknown_flag(const struct verb *verb, const char *word)
+{
+	static char text[1024];
+	const char *names[WORDS_MOST];
+	snprintf(text, sizeof(text), "%s %s", verb->flags, common_flags);
+	size_t count = split_words(text, names);
 	char *shown = strndup(word, strcspn(word, "="));
 	int code = verb_unknown("flag", shown ? shown : word, names, count);
 	free(shown);
@@ -83,19 +93,31 @@ static int unknown_flag(const struct verb *verb, const char *word)
 	return code;
 }
 
+/* A format that VERB does not print is refused, not replaced by text: a script would read that as its own. */
+static int take_format(const struct verb *verb, struct options *options, const char *value)
+{
+	char text[64];
+	const char *names[WORDS_MOST];
+	snprintf(text, sizeof(text), "%s", verb->formats);
+	size_t count = split_words(text, names);
+	options->format = value;
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(names[i], value) == 0)
+			return EXIT_YES;
+	int code = verb_unknown("format", value, names, count);
+	fprintf(stderr, "`meshc %s` prints: %s\n", verb->name, verb->formats);
+	return code;
+}
+
 /* One common flag. 0, or 2 with a message. */
-static int take_common(struct options *options, const char *flag, const char *value)
+static int take_common(const struct verb *verb, struct options *options, const char *flag, const char *value)
 {
 	static const char *const colors[] = {"auto", "always", "never"}, *const levels[] = {"error", "warning"};
-	static const char *const formats[] = {"text", "json", "sarif", "github", "junit", "markdown"};
 	bool known = false;
 	if (strncmp(flag, "-o", 2) == 0) {
 		options->output = value;
 	} else if (strncmp(flag, "--format", 8) == 0) {
-		for (int i = 0; i < 6; i++)
-			known |= strcmp(formats[i], value) == 0;
-		options->format = value;
-		return known ? 0 : verb_unknown("format", value, formats, 6);
+		return take_format(verb, options, value);
 	} else if (strncmp(flag, "--now", 5) == 0) {
 		options->now = value;
 		return date_read(value) >= 0 ? 0 : verb_cannot("--now wants YYYY-MM-DD, not '%s'", value);
@@ -103,7 +125,8 @@ static int take_common(struct options *options, const char *flag, const char *va
 		options->inventory = value;
 	} else if (strncmp(flag, "--fail-level", 12) == 0) {
 		options->fail_warning = strcmp(value, "warning") == 0;
-		return options->fail_warning || strcmp(value, "error") == 0 ? 0 : verb_unknown("level", value, levels, 2);
+		return options->fail_warning || strcmp(value, "error") == 0 ? 0
+									    : verb_unknown("level", value, levels, 2);
 	} else {
 		for (int i = 0; i < 3; i++)
 			known |= strcmp(colors[i], value) == 0;
@@ -138,7 +161,7 @@ static int split_flags(const struct verb *verb, struct options *options, int arg
 			return verb_cannot("%s wants a value", word);
 		char *value = !takes ? NULL : inside ? strchr(word, '=') + 1 : argv[++i];
 		if (common && takes) {
-			int code = take_common(options, word, value);
+			int code = take_common(verb, options, word, value);
 			if (code)
 				return code;
 		} else if (own) {

@@ -8,7 +8,7 @@ struct verb {
 	const char *name, *arguments, *summary, *help;
 };
 static const struct verb meshc_verbs[] = {
-#define VERB(name, flags, arguments, summary, help) {#name, arguments, summary, help},
+#define VERB(name, flags, formats, arguments, summary, help) {#name, arguments, summary, help},
 #include "verbs.def"
 #undef VERB
 };

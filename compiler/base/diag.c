@@ -159,12 +159,21 @@ unsigned diag_distance(const char *a, const char *b)
 	return row[b_len];
 }
 
+/* Two neighbours in the wrong order: to the hand that is one slip, whatever the distance says. */
+static bool is_swapped(const char *a, const char *b)
+{
+	size_t i = 0;
+	while (a[i] && a[i] == b[i])
+		i++;
+	return a[i] && b[i] && a[i] == b[i + 1] && a[i + 1] == b[i] && strcmp(a + i + 2, b + i + 2) == 0;
+}
+
 const char *diag_nearest(const char *word, const char *const *names, size_t count)
 {
 	const char *best = NULL;
 	unsigned limit = strlen(word) < 6 ? 1 : strlen(word) / 3, nearest = limit + 1;
 	for (size_t i = 0; i < count; i++) {
-		unsigned d = diag_distance(word, names[i]);
+		unsigned d = is_swapped(word, names[i]) ? 1 : diag_distance(word, names[i]);
 		if (d < nearest) {
 			nearest = d;
 			best = names[i];

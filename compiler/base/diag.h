@@ -56,7 +56,8 @@ const struct diag_page *diag_next_page(const struct diag_page *page);
 /* Levenshtein distance of two words of at most 64 bytes; 64 for longer ones. */
 unsigned diag_distance(const char *a, const char *b);
 
-/* The nearest of NAMES to WORD by edit distance, or NULL where none is near. */
+/* The nearest of NAMES to WORD by edit distance (two neighbours swapped are one edit), or NULL where none is
+ * near. */
 const char *diag_nearest(const char *word, const char *const *names, size_t count);
 
 #endif

@@ -90,20 +90,16 @@ static void print_text(const struct options *options, struct run *run)
 	       diagram_nodes(run->diagram), worst_comparisons(run));
 }
 
-static int print_findings(const struct options *options, struct run *run)
+static void print_findings(const struct options *options, struct run *run)
 {
-	static const char *const formats[] = {"text", "json", "sarif", "github"};
-	if (strcmp(options->format, "text") == 0)
-		print_text(options, run);
-	else if (strcmp(options->format, "json") == 0)
+	if (strcmp(options->format, "json") == 0)
 		print_json(run);
 	else if (strcmp(options->format, "sarif") == 0)
 		findings_print_sarif(run);
 	else if (strcmp(options->format, "github") == 0)
 		findings_print_github(run);
 	else
-		return verb_unknown("format", options->format, formats, 4);
-	return EXIT_YES;
+		print_text(options, run);
 }
 
 static int check_once(const struct options *options, bool fix, int pathc, char **paths, size_t *ret_fixed)
@@ -123,7 +119,7 @@ static int check_once(const struct options *options, bool fix, int pathc, char *
 	if (!code && fix)
 		code = findings_fix(&run, ret_fixed);
 	if (!code && !*ret_fixed)
-		code = print_findings(options, &run);
+		print_findings(options, &run);
 	if (!code)
 		code = verb_outcome(options, &run);
 	verb_done(&run);

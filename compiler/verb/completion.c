@@ -4,7 +4,7 @@
 static const struct word {
 	const char *verb, *flags, *summary;
 } words[] = {
-#define VERB(name, flags, arguments, summary, help) {#name, flags, summary},
+#define VERB(name, flags, formats, arguments, summary, help) {#name, flags, summary},
 #include "verbs.def"
 #undef VERB
 };

@@ -8,24 +8,33 @@
 
 enum { EXAMPLE_LINES = 30 };
 
-static int list_codes(const struct options *options)
+static json_t *page_json(const struct diag_page *page)
 {
-	bool json = strcmp(options->format, "json") == 0;
-	json_t *all = json_array();
-	for (const struct diag_page *page = diag_next_page(NULL); page; page = diag_next_page(page)) {
-		if (!json)
-			printf("M%04u %-7.7s %s\n", page->code, diag_severity_name(page->severity), page->text);
-		char code[16];
-		snprintf(code, sizeof(code), "M%04u", page->code);
-		json_array_append_new(all, json_pack("{s:s, s:s, s:s, s:s}", "code", code, "severity",
-						     diag_severity_name(page->severity), "text", page->text, "page",
-						     page->page));
-	}
-	if (json) {
-		json_dumpf(all, stdout, JSON_INDENT(2));
-		putchar('\n');
-	}
+	char code[16];
+	snprintf(code, sizeof(code), "M%04u", page->code);
+	return json_pack("{s:s, s:s, s:s, s:s}", "code", code, "severity", diag_severity_name(page->severity), "text",
+			 page->text, "page", page->page);
+}
+
+/* ALL is given back. */
+static void print_json(json_t *all)
+{
+	json_dumpf(all, stdout, JSON_INDENT(2));
+	putchar('\n');
 	json_decref(all);
+}
+
+static int list_codes(bool json)
+{
+	json_t *all = json ? json_array() : NULL;
+	for (const struct diag_page *page = diag_next_page(NULL); page; page = diag_next_page(page)) {
+		if (json)
+			json_array_append_new(all, page_json(page));
+		else
+			printf("M%04u %-7.7s %s\n", page->code, diag_severity_name(page->severity), page->text);
+	}
+	if (json)
+		print_json(all);
 	return EXIT_YES;
 }
 
@@ -71,8 +80,9 @@ static void print_example(unsigned code)
 
 int verb_explain(const struct options *options, int argc, char **argv)
 {
+	bool json = strcmp(options->format, "json") == 0;
 	if (argc == 1)
-		return list_codes(options);
+		return list_codes(json);
 	const char *digits = argv[1];
 	digits += toupper((unsigned char)digits[0]) == 'M';
 	char *end;
@@ -80,6 +90,10 @@ int verb_explain(const struct options *options, int argc, char **argv)
 	const struct diag_page *page = *digits && !*end && argc == 2 ? diag_page(code) : NULL;
 	if (!page)
 		return verb_cannot("no code '%s': `meshc explain` lists them", argv[1]);
+	if (json) {
+		print_json(page_json(page));
+		return EXIT_YES;
+	}
 	printf("M%04u, %s: %s\n\n", page->code, diag_severity_name(page->severity), page->text);
 	print_wrapped(page->page);
 	print_example(page->code);

@@ -9,7 +9,7 @@
 
 enum exit_code { EXIT_YES, EXIT_NO, EXIT_CANNOT, EXIT_BUG };
 
-#define VERB(name, flags, arguments, summary, help)                                                                    \
+#define VERB(name, flags, formats, arguments, summary, help)                                                           \
 	int verb_##name(const struct options *options, int argc, char **argv);
 #include "verbs.def"
 #undef VERB

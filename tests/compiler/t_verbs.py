@@ -35,6 +35,25 @@ def help_and_flags(folder):
     expect("-- ends the flags", code == 2 and "-weird.mesh: No such" in err, err)
 
 
+FORMATS = {"check": "text json sarif github", "why": "text json", "diff": "text json markdown", "plan": "text json markdown",
+           "test": "text json junit", "inspect": "text json", "explain": "text json", "version": "text json",
+           **{v: "text" for v in ("compile", "fmt", "keygen", "sign", "verify", "completion")}}
+
+
+def formats(folder):
+    """A format that a verb does not print is refused, before anything is done."""
+    for verb, has in FORMATS.items():
+        for name in "text json sarif github junit markdown".split():
+            code, out, err = folder.run(verb, "--format", name, "absent.mesh")
+            expect(f"{verb} --format {name}", ("unknown format" in err) == (name not in has.split()), f"exit {code} {err}")
+            if name not in has.split():
+                expect(f"{verb} --format {name}: exit 2", code == 2 and not out and f"`meshc {verb}` prints: {has}" in err, f"exit {code} {err}")
+    code, out, err = folder.run("why", "--format=jsno", "--from=frontend", "--to=ledger", "p.mesh")
+    expect("why --format=jsno", code == 2 and "did you mean 'json'" in err and not out, err)
+    code, out, _ = folder.run("explain", "--format=json", "M0104")
+    expect("explain CODE --format json", code == 0 and json.loads(out)["code"] == "M0104", out)
+
+
 def standard_input(folder):
     for verb, words, wants in [("check", [], 0), ("fmt", [], 0), ("test", [], 0), ("why", ["--from=frontend", "--to=ledger"], 0),
                                ("compile", ["-o", "in.o"], 0), ("compile", ["--emit=policy", "-o", "-"], 0)]:
@@ -140,6 +159,7 @@ def run():
     folder = Folder()
     folder.write("p.mesh", SMALL)
     help_and_flags(folder)
+    formats(folder)
     standard_input(folder)
     why_codes(folder)
     why_identities(folder)
