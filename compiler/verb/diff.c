@@ -133,7 +133,7 @@ static void show_json(struct showing *showing)
 		json_array_append_new(definitions, json_string(diff->definitions.at[i]));
 	json_t *all = json_pack("{s:b, s:o, s:o}", "equal", !diff->groups.len && !diff->definitions.len, "groups",
 				groups, "definitions", definitions);
-	json_dumpf(all, showing->out, JSON_INDENT(2));
+	json_dumpf(all, showing->out, JSON_INDENT(2) | VERB_REALS);
 	fputc('\n', showing->out);
 	json_decref(all);
 }

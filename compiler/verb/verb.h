@@ -7,6 +7,9 @@
 
 #define MESHC_VERSION "0.1.0"
 
+/* How JSON shows a share: 0.9, not the 17 digits that tell doubles apart. */
+#define VERB_REALS JSON_REAL_PRECISION(9)
+
 enum exit_code { EXIT_YES, EXIT_NO, EXIT_CANNOT, EXIT_BUG };
 
 #define VERB(name, flags, formats, arguments, summary, help)                                                           \

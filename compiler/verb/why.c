@@ -3,6 +3,7 @@
 
 #include "ir/request.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 struct why_options {
@@ -38,52 +39,80 @@ static void print_answer(struct run *run, const struct request *request, const s
 	json_decref(answer);
 }
 
-static int answer_one(const struct options *options, struct run *run, const json_t *line, bool *ret_deny)
+static void show_answer(const struct options *options, struct run *run, const struct request *request,
+			const struct decision *decision)
+{
+	if (strcmp(options->format, "json") != 0) {
+		print_answer(run, request, decision);
+		return;
+	}
+	json_t *answer = answer_json(run, request, decision);
+	json_dumpf(answer, stdout, JSON_COMPACT | VERB_REALS);
+	putchar('\n');
+	json_decref(answer);
+}
+
+/* 0, or -EINVAL with a sentence in WHY, and nothing is shown. */
+static int answer_one(const struct options *options, struct run *run, const json_t *line, bool *ret_deny,
+		      char why[REQUEST_WHY_BYTES])
 {
 	struct request request;
 	struct decision decision;
-	char why[256];
-	if (request_read(run->arena, run->policy, line, &request, why))
-		return verb_cannot("%s", why);
+	int r = request_read(run->arena, run->policy, line, &request, why);
+	if (r)
+		return r;
 	model_decide(run->arena, run->policy, run->diagram, &request, &decision);
-	*ret_deny = !decision.allow && !decision.depends;
-	if (strcmp(options->format, "json") != 0) {
-		print_answer(run, &request, &decision);
-		return EXIT_YES;
-	}
-	json_t *answer = answer_json(run, &request, &decision);
+	*ret_deny |= !decision.allow && !decision.depends;
+	show_answer(options, run, &request, &decision);
+	return 0;
+}
+
+/* A JSON line each, in order, whatever the line was: a script must not lose its place. */
+static void show_error(const struct options *options, const char *why)
+{
+	if (strcmp(options->format, "json") != 0)
+		return;
+	json_t *answer = json_pack("{s:s}", "error", why);
 	json_dumpf(answer, stdout, JSON_COMPACT);
 	putchar('\n');
 	json_decref(answer);
-	return EXIT_YES;
+}
+
+static int answer_line(const struct options *options, struct run *run, const char *text, size_t len, bool *ret_deny,
+		       char why[REQUEST_WHY_BYTES])
+{
+	json_error_t error;
+	if (strspn(text, " \t\r\n") == len) {
+		snprintf(why, REQUEST_WHY_BYTES, "an empty line is no request");
+		return -EINVAL;
+	}
+	json_t *line = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
+	if (!line) {
+		snprintf(why, REQUEST_WHY_BYTES, "no JSON, column %d: %s", error.column, error.text);
+		return -EINVAL;
+	}
+	int r = answer_one(options, run, line, ret_deny, why);
+	json_decref(line);
+	return r;
 }
 
 static int answer_lines(const struct options *options, struct run *run, const char *path, bool *ret_deny)
 {
 	FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "r");
 	if (!file)
-		return verb_cannot("%s: cannot be read", path);
-	char *text = NULL;
+		return verb_cannot("%s: %s", path, strerror(errno));
+	char *text = NULL, why[REQUEST_WHY_BYTES];
 	size_t cap = 0, number = 0;
 	int code = EXIT_YES;
 	for (ssize_t len; (len = getline(&text, &cap, file)) >= 0;) {
-		json_error_t error;
-		bool deny = false;
 		number++;
-		if (len == 1 && text[0] == '\n')
+		if (!answer_line(options, run, text, len, ret_deny, why))
 			continue;
-		json_t *line = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
-		int one = line ? answer_one(options, run, line, &deny) : verb_cannot("%s", error.text);
-		if (one) {
-			fprintf(stderr, "meshc: %s:%zu: this line was not answered\n", path, number);
-			/* A JSON line each, in order: a script must not lose its place. */
-			if (strcmp(options->format, "json") == 0)
-				puts("{\"error\":\"this line was not answered\"}");
-			code = one;
-		}
-		*ret_deny |= deny;
-		json_decref(line);
+		code = verb_cannot("%s:%zu: %s", path, number, why);
+		show_error(options, why);
 	}
+	if (ferror(file))
+		code = verb_cannot("%s: %s", path, strerror(errno));
 	free(text);
 	if (file != stdin)
 		fclose(file);
@@ -166,12 +195,14 @@ int verb_why(const struct options *options, int argc, char **argv)
 	struct run run;
 	int paths = 0;
 	bool deny = false;
+	char reason[REQUEST_WHY_BYTES];
 	int code = take_flags(&why, argc, argv, &paths);
 	if (!code) {
 		code = verb_load(options, &run, paths, argv + 1);
-		if (!code)
-			code = why.requests ? answer_lines(options, &run, why.requests, &deny)
-					    : answer_one(options, &run, why.request, &deny);
+		if (!code && why.requests)
+			code = answer_lines(options, &run, why.requests, &deny);
+		else if (!code && answer_one(options, &run, why.request, &deny, reason))
+			code = verb_cannot("%s", reason);
 		verb_done(&run);
 	}
 	json_decref(why.request);

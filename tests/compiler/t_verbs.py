@@ -61,9 +61,6 @@ def standard_input(folder):
         expect(f"{verb} {' '.join(words)} -", code == wants and (out or "-o" in words), f"exit {code} {err}")
     code, _, err = folder.run("check", "-", stdin="nonsense")
     expect("check -: its name in messages is -", code == 1 and err.startswith("-:1:1: error"), err)
-    code, out, _ = folder.run("why", "--format=json", "--requests=-", "p.mesh", stdin='{"from":"frontend","to":"ledger"}\n\n{"from":"x","to":"ledger"}\n{"from":\n')
-    lines = [json.loads(x) for x in out.splitlines()]
-    expect("why --requests -: a line each, in order", code == 2 and [("verdict" in x, "error" in x) for x in lines] == [(1, 0), (0, 1), (0, 1)], out)
     code, out, _ = folder.run("why", "--requests=-", "--format=json", "-", stdin="")
     expect("why: policy and requests both from -", code in (1, 2), code)
 
@@ -77,6 +74,29 @@ def why_codes(folder):
         expect(f"why: {name}", code == wants and (out or wants == 2), f"exit {code} {err}")
     code, _, err = folder.run("why", "--from=fronten", "--to=ledger", "p.mesh")
     expect("why: did you mean", "frontend" in err, err)
+
+
+def why_requests(folder):
+    """Each line has its answer, in order, and a line that has none says why, at its place."""
+    folder.write("lines", '{"from":"frontend","to":"ledger"}\n\n{"from":"fronten","to":"ledger"}\n{"from":\n{"from":"world","to":"ledger"}\n')
+    reasons = {2: "an empty line is no request", 3: "unknown source 'fronten': did you mean 'frontend'?", 4: "no JSON, column"}
+    for path in ("-", "lines"):
+        code, out, err = folder.run("why", "--format=json", f"--requests={path}", "p.mesh", stdin=folder.read("lines"))
+        answers = [json.loads(x) for x in out.splitlines()]
+        expect(f"why --requests {path}: a line each, in order", code == 2 and [a.get("verdict") for a in answers] == ["allow", None, None, None, "deny"], out)
+        expect(f"why --requests {path}: why there is no answer", all(answers[n - 1].get("error", "").startswith(r) for n, r in reasons.items()), out)
+        expect(f"why --requests {path}: where there is no answer", all(f"meshc: {path}:{n}: {r}" in err for n, r in reasons.items()), err)
+        text = folder.run("why", f"--requests={path}", "p.mesh", stdin=folder.read("lines"))
+        expect(f"why --requests {path}: as text", text[0] == 2 and text[2] == err and "allow by 'post'" in text[1], text)
+    code, _, err = folder.run("why", "--requests=absent", "p.mesh")
+    expect("why --requests absent", code == 2 and "absent: No such file" in err, err)
+
+
+def shares(folder):
+    code, out, _ = folder.run("why", "--format=json", "--from=frontend", "--to=ledger", "p.mesh")
+    expect("shares are read, not decoded", code == 0 and '"shares":{"v1":0.9,"ledger":0.1}' in out, out)
+    code, out, _ = folder.run("why", "--format=json", "--from=frontend", "--to=ledger", "-", stdin=SMALL.replace("v1 9, 1", "v1 2, 1"))
+    expect("shares of thirds", '"shares":{"v1":0.666666667,"ledger":0.333333333}' in out, out)
 
 
 IDENTITIES = """mesh m: trust "t", ingress deny, egress deny;
@@ -162,6 +182,8 @@ def run():
     formats(folder)
     standard_input(folder)
     why_codes(folder)
+    why_requests(folder)
+    shares(folder)
     why_identities(folder)
     json_everywhere(folder)
     folders(folder)
