@@ -92,6 +92,13 @@ struct policy_identity {
 	uint32_t class;
 };
 
+/* A name that no request can be of: a cidr or a group. Kept for messages. */
+struct policy_plural {
+	const char *name; /* qualified */
+	bool is_group;
+	const char *example; /* a name or an address that could be said instead; NULL: none */
+};
+
 /* ---- Rules ---------------------------------------------------------------------------------- */
 
 /* classes x blocks. */
@@ -210,6 +217,7 @@ struct policy {
 	VEC(struct policy_service) services; /* by qualified name */
 	VEC(struct policy_external) externals;
 	VEC(struct policy_identity) identities;
+	VEC(struct policy_plural) plurals;
 	uint32_t sets;			   /* backend sets */
 	VEC(struct policy_rule) rules;	   /* by rank */
 	VEC(enum policy_verdict) defaults; /* by destination class; AUDIT: allow and report */

@@ -28,18 +28,19 @@ __attribute__((format(printf, 2, 3))) static int refuse(struct reading *reading,
 	return -EINVAL;
 }
 
-static int refuse_word(struct reading *reading, const char *what, const char *word, const char *const *names, size_t count)
+static int refuse_word(struct reading *reading, const char *what, const char *word, const char *const *names,
+		       size_t count)
 {
 	const char *near = diag_nearest(word, names, count);
-	return refuse(reading, "unknown %s '%.60s'%s%.60s%s", what, word, near ? ": did you mean '" : "", near ? near : "",
-		      near ? "'?" : "");
+	return refuse(reading, "unknown %s '%.60s'%s%.60s%s", what, word, near ? ": did you mean '" : "",
+		      near ? near : "", near ? "'?" : "");
 }
 
 static int check_keys(struct reading *reading, const json_t *object, const char *const *names, size_t count)
 {
 	const char *key;
 	json_t *value;
-	json_object_foreach((json_t *)object, key, value) {
+	json_object_foreach ((json_t *)object, key, value) {
 		size_t i = 0;
 		while (i < count && strcmp(names[i], key) != 0)
 			i++;
@@ -119,8 +120,58 @@ static const char *short_name(const char *name)
 	return slash ? slash + 1 : name;
 }
 
+static bool is_called(const char *full, const char *name)
+{
+	return strcmp(strchr(name, '/') ? full : short_name(full), name) == 0;
+}
+
+/* A name that is known, but of nothing that a request can be from, or to: what to say instead. 0: no such. */
+static int explain_plural(struct reading *reading, const char *name, enum who who)
+{
+	for (size_t i = 0; i < reading->policy->plurals.len; i++) {
+		const struct policy_plural *plural = &reading->policy->plurals.at[i];
+		const char *such = plural->example ? ", such as " : "",
+			   *example = plural->example ? plural->example : "";
+		if (!is_called(plural->name, name))
+			continue;
+		if (plural->is_group)
+			return refuse(reading, "'%.60s' is a group, and a request is of one: name a member%s%.60s",
+				      name, such, example);
+		return who == FROM ? refuse(reading, "'%.60s' is a cidr: say an address in it%s%.60s (--address %.60s)",
+					    name, such, example, example)
+				   : refuse(reading,
+					    "'%.60s' is a cidr, of sources: as a destination say an address%s%.60s",
+					    name, such, example);
+	}
+	return 0;
+}
+
+static int explain_name(struct reading *reading, const char *name, enum who who)
+{
+	const struct policy *policy = reading->policy;
+	for (size_t i = 0; i < policy->externals.len && who == FROM; i++)
+		if (is_called(policy->externals.at[i].name, name))
+			return refuse(reading,
+				      "'%.60s' is an external: a destination, never a source; its addresses are world",
+				      name);
+	for (size_t i = 0; i < policy->identities.len && who == TO; i++)
+		if (is_called(policy->identities.at[i].name, name))
+			return refuse(reading, "'%.60s' is an identity: a source, never a destination", name);
+	for (size_t i = 0; i < policy->classes.len; i++)
+		if (policy->classes.at[i].kind == CLASS_NAMESPACE && strcmp(policy->classes.at[i].ns, name) == 0)
+			return refuse(reading,
+				      "'%.60s' is a namespace: name a service of it, or %.60s for a workload of none",
+				      name, policy->classes.at[i].name);
+	if (strcmp(name, "any") == 0)
+		return refuse(reading, "a request is of one: name it instead of 'any'");
+	return explain_plural(reading, name, who);
+}
+
 static int unknown_name(struct reading *reading, const char *name, const struct names *names, enum who who)
 {
+	int r = explain_name(reading, name, who);
+	if (r)
+		return r;
 	const char **known = arena_alloc(reading->arena, (names->len * 2 + 2) * sizeof(*known));
 	size_t count = 0;
 	known[count++] = "world";
@@ -137,8 +188,8 @@ static int find_name(struct reading *reading, const char *name, enum who who, st
 	struct names names = names_of(reading, who);
 	const struct named *found = NULL;
 	for (size_t i = 0; i < names.len; i++) {
-		const char *have = strchr(name, '/') ? names.at[i].name : short_name(names.at[i].name);
-		if (strcmp(have, name) != 0 || (found && found->class == names.at[i].class && found->external == names.at[i].external))
+		if (!is_called(names.at[i].name, name) ||
+		    (found && found->class == names.at[i].class && found->external == names.at[i].external))
 			continue;
 		if (found)
 			return refuse(reading, "'%.60s' may be '%.60s' or '%.60s': write it with its namespace", name,
@@ -273,7 +324,9 @@ static int take_only_port(struct reading *reading, const char *name, const struc
 		only = &ports[i];
 	}
 	if (fit != 1)
-		return refuse(reading, fit ? "'%.60s' has more than one port: say `port`" : "'%.60s' has no port of its own: say `port`",
+		return refuse(reading,
+			      fit ? "'%.60s' has more than one port: say `port`"
+				  : "'%.60s' has no port of its own: say `port`",
 			      name);
 	use_port(reading, only, only->target);
 	return 0;
@@ -289,12 +342,15 @@ static int take_port(struct reading *reading, const char *name, const struct pol
 		if (!is_target(&ports[i], reading->port) || !speaks(reading->protocol, &ports[i]))
 			continue;
 		if (found && (found->kind == PORT_UDP) != (ports[i].kind == PORT_UDP))
-			return refuse(reading, "'%.60s' has port %u for tcp and for udp: say `protocol`", name, reading->port);
+			return refuse(reading, "'%.60s' has port %u for tcp and for udp: say `protocol`", name,
+				      reading->port);
 		found = &ports[i];
 	}
 	for (size_t i = 0; i < count && !found; i++)
-		if (ports[i].target != ports[i].lo && ports[i].lo == reading->port && speaks(reading->protocol, &ports[i]))
-			return refuse(reading, "%u is the port of the service '%.60s'; a request has the workload's, %u",
+		if (ports[i].target != ports[i].lo && ports[i].lo == reading->port &&
+		    speaks(reading->protocol, &ports[i]))
+			return refuse(reading,
+				      "%u is the port of the service '%.60s'; a request has the workload's, %u",
 				      reading->port, name, ports[i].target);
 	reading->request.port = reading->port;
 	reading->request.udp = reading->protocol == PROTOCOL_UDP;
@@ -427,7 +483,8 @@ static int take_header(struct reading *reading, const char *name, const json_t *
 		const char *text = json_string_value(one);
 		if (!text || strlen(text) != json_string_length(one))
 			return refuse(reading, "the header '%.60s' wants a text, or a list of them", name);
-		struct request_header header = {lower_case(reading->arena, name), arena_copy(reading->arena, text, strlen(text))};
+		struct request_header header = {lower_case(reading->arena, name),
+						arena_copy(reading->arena, text, strlen(text))};
 		vec_push(reading->arena, &reading->request.headers, header);
 	}
 	return 0;
@@ -443,7 +500,7 @@ static int take_http(struct reading *reading, const json_t *line)
 		return -EINVAL;
 	if ((headers && !json_is_object(headers)) || (jwt && !json_is_object(jwt)))
 		return refuse(reading, "'%s' wants an object", headers && !json_is_object(headers) ? "headers" : "jwt");
-	json_object_foreach(headers, name, value) {
+	json_object_foreach (headers, name, value) {
 		if (take_header(reading, name, value))
 			return -EINVAL;
 	}
@@ -460,7 +517,8 @@ static int take_http(struct reading *reading, const json_t *line)
 int request_read(struct arena *arena, const struct policy *policy, const json_t *line, struct request *ret_request,
 		 char why[REQUEST_WHY_BYTES])
 {
-	static const char *const keys[] = {"from", "to", "protocol", "port", "method", "host", "path", "headers", "jwt"};
+	static const char *const keys[] = {"from", "to",   "protocol", "port", "method",
+					   "host", "path", "headers",  "jwt"};
 	struct reading reading = {.arena = arena, .policy = policy, .why = why};
 	const json_t *from = json_object_get(line, "from"), *to = json_object_get(line, "to");
 	if (!json_is_object(line))

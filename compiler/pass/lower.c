@@ -438,4 +438,5 @@ void lower(struct run *run)
 	lower_blocks(one, 1);
 	lower_meaning(&lowerer);
 	lower_tests(&lowerer);
+	lower_plurals(&lowerer);
 }

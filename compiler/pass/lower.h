@@ -71,5 +71,6 @@ struct policy_sources lower_sources(struct lowerer *lowerer, const struct ast_de
 const struct cond *lower_condition(struct lowerer *lowerer, const struct ast_expr *expr);
 void lower_rules(struct lowerer *lowerer);
 void lower_tests(struct lowerer *lowerer);
+void lower_plurals(struct lowerer *lowerer);
 
 #endif

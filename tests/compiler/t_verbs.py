@@ -99,6 +99,26 @@ def shares(folder):
     expect("shares of thirds", '"shares":{"v1":0.666666667,"ledger":0.333333333}' in out, out)
 
 
+KINDS = SMALL.replace("mtls off", 'group team = frontend, ledger;\ngroup far = office;\nidentity robot = "spiffe://shop.example/ns/ci/sa/robot";\nmtls off')
+
+
+def why_kinds(folder):
+    """A name of the wrong kind is known, and what to write instead is said."""
+    for words, message in [(["--from=office", "--to=ledger"], "'office' is a cidr: say an address in it, such as 198.51.100.1 (--address 198.51.100.1)"),
+                           (["--from=shop/office", "--to=ledger"], "'shop/office' is a cidr"), (["--from=frontend", "--to=office"], "'office' is a cidr, of sources"),
+                           (["--from=team", "--to=ledger"], "'team' is a group, and a request is of one: name a member, such as shop/frontend"),
+                           (["--from=frontend", "--to=team"], "'team' is a group"), (["--from=far", "--to=ledger"], "name a member, such as 198.51.100.1"),
+                           (["--from=stripe", "--to=ledger"], "'stripe' is an external: a destination, never a source"),
+                           (["--from=frontend", "--to=robot"], "'robot' is an identity: a source, never a destination"),
+                           (["--from=shop", "--to=ledger"], "'shop' is a namespace: name a service of it, or shop/- for"), (["--from=any", "--to=ledger"], "name it instead of 'any'"),
+                           (["--from=offise", "--to=ledger"], "unknown source 'offise'")]:
+        code, out, err = folder.run("why", *words, "-", stdin=KINDS)
+        expect(f"why {' '.join(words)}", code == 2 and not out and message in err, f"exit {code} {err}")
+    for words in (["--address=198.51.100.1"], ["--from=198.51.100.1"]):
+        code, out, err = folder.run("why", *words, "--to=frontend", "-", stdin=KINDS)
+        expect(f"why {words[0]}", code == 0 and "allow by 'office-web'" in out, out + err)
+
+
 IDENTITIES = """mesh m: trust "t", ingress deny, egress deny;
 namespace a;
 service web { tcp 80; }
@@ -183,6 +203,7 @@ def run():
     standard_input(folder)
     why_codes(folder)
     why_requests(folder)
+    why_kinds(folder)
     shares(folder)
     why_identities(folder)
     json_everywhere(folder)
