@@ -125,10 +125,10 @@ struct mesh_tuple {
 	__u8 pad[3];
 };
 
-/* Map "exact": local sockets whose identity is not what their address says (host processes,
- * foreign namespaces). Key: local is the caller. Written by sockops, deleted at TCP_CLOSE. */
+/* Map "exact": sockets of host processes, which are `node` whatever their address says. Key: local is the
+ * caller. Written by sockops, deleted at TCP_CLOSE. */
 struct mesh_exact {
-	__u32 src; /* MESH_CLASS_NODE or MESH_CLASS_OTHER: the only classes that need it */
+	__u32 src; /* MESH_CLASS_NODE */
 };
 
 /* Map "flows" (LRU): UDP direction by peer. */

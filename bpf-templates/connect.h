@@ -380,8 +380,9 @@ static __always_inline bool borrows_address(struct bpf_sock_addr *ctx, const str
 		bound.part[2] = sk->src_ip6[2];
 		bound.part[3] = sk->src_ip6[3];
 	}
+	struct mesh_peer peer = peer_of(&bound);
 	__u32 own = MESH_PEER_LOCAL | MESH_PEER_ENROLLED;
-	if ((peer_of(&bound).flags & own) != own)
+	if (caller ? (peer.flags & own) != own : !peer.endpoint)
 		return false;
 	stat_add(MESH_STAT_FOREIGN_IDENTITY);
 	return true;

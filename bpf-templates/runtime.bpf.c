@@ -227,6 +227,16 @@ static __always_inline void tuple_of_socket(const volatile struct bpf_sock_ops *
 	tuple->protocol = IPPROTO_TCP;
 }
 
+static __always_inline void mark_impostor(struct bpf_sock *sk)
+{
+	struct mesh_socket *socket = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	stat_add(MESH_STAT_FOREIGN_IDENTITY);
+	if (socket)
+		socket->netns = MESH_NETNS_IMPOSTOR;
+	else
+		stat_add(MESH_STAT_NO_STORAGE);
+}
+
 /* Before the SYN leaves: a host process is `node`; a foreign namespace is nobody, whatever address
  * it took. Those of the mesh are known by their address, and cost nothing here. */
 static __always_inline void exact_remember(struct bpf_sock_ops *ctx)
@@ -243,20 +253,15 @@ static __always_inline void exact_remember(struct bpf_sock_ops *ctx)
 	if ((v4 && (local.part[3] & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000)) ||
 	    (!v4 && !local.part[0] && !local.part[1] && !local.part[2]))
 		return; /* loopback reaches nobody else */
-	struct mesh_exact value = {.src = space ? MESH_CLASS_NODE : MESH_CLASS_OTHER};
 	if (!space) {
-		if (!peer_of(&local).endpoint)
-			return;
-		stat_add(MESH_STAT_FOREIGN_IDENTITY);
+		/* Its own cgroup's egress refuses it. No entry for others to stumble over: it chose the tuple. */
+		if (peer_of(&local).endpoint && ctx->sk)
+			mark_impostor(ctx->sk);
+		return;
 	}
+	struct mesh_exact value = {.src = MESH_CLASS_NODE};
 	if (bpf_map_update_elem(&exact, &tuple, &value, BPF_ANY)) {
-		stat_add(MESH_STAT_MAP_FULL);
-		/* A host process is what the node's address says; a stranger must not be what its address says. */
-		struct mesh_socket *socket =
-			space || !ctx->sk ? NULL
-					  : bpf_sk_storage_get(&sockets, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-		if (socket)
-			socket->netns = MESH_NETNS_IMPOSTOR;
+		stat_add(MESH_STAT_MAP_FULL); /* it is what the node's address says */
 		return;
 	}
 	/* An entry that outlived its socket would lend its identity to the next on that port. */

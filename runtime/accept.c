@@ -1,6 +1,7 @@
 #include "accept.h"
 
 #include "accept_object.h"
+#include "apart.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -75,6 +76,17 @@ static int check_version(const struct config *config, const json_t *manifest, lo
 	return 0;
 }
 
+struct reading {
+	const void *bytes;
+	size_t len;
+};
+
+static void read_apart(void *context, struct apart *ret)
+{
+	const struct reading *reading = context;
+	ret->result = accept_object(reading->bytes, reading->len, &ret->why);
+}
+
 static int check_all(const struct config *config, const struct bundle *bundle, long long last_version, struct why *why)
 {
 	int r = check_signature(config, bundle, why);
@@ -86,7 +98,8 @@ static int check_all(const struct config *config, const struct bundle *bundle, l
 		r = check_version(config, bundle->manifest, last_version, why);
 	if (!r)
 		r = accept_elf(bundle->elf, bundle->elf_len, why);
-	return r ? r : accept_object(bundle->elf, bundle->elf_len, why);
+	struct reading reading = {bundle->elf, bundle->elf_len};
+	return r ? r : apart_run(read_apart, &reading, NULL, why);
 }
 
 int accept_bundle(const struct config *config, const void *bytes, size_t len, long long last_version,

@@ -1,4 +1,5 @@
 #include "base/bundle.h"
+#include "apart.h"
 #include "kernel_internal.h"
 
 #include <errno.h>
@@ -134,6 +135,20 @@ static int policy_load(struct kernel *kernel, const void *elf, size_t len, uint3
 	return r;
 }
 
+struct loading {
+	struct kernel *kernel;
+	const void *elf;
+	size_t len;
+	uint32_t number;
+};
+
+/* What it leaves behind is pinned. */
+static void load_apart(void *context, struct apart *ret)
+{
+	const struct loading *loading = context;
+	ret->result = policy_load(loading->kernel, loading->elf, loading->len, loading->number, &ret->why);
+}
+
 int kernel_load(struct kernel *kernel, const void *elf, size_t len, uint32_t number, uint32_t slot,
 		struct generation **ret_generation, struct why *why)
 {
@@ -148,7 +163,8 @@ int kernel_load(struct kernel *kernel, const void *elf, size_t len, uint32_t num
 	void *copy = elf_with_number(elf, len, number);
 	if (!copy)
 		return why_set(why, -EINVAL, "the bundle has no object \"config\" in .rodata");
-	int r = policy_load(kernel, copy, len, number, why);
+	struct loading loading = {kernel, copy, len, number};
+	int r = apart_run(load_apart, &loading, NULL, why);
 	free(copy);
 	if (!r && rename(made.text, place.text))
 		r = why_set(why, -errno, "%s: %s", place.text, strerror(errno));

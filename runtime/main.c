@@ -90,6 +90,8 @@ static int take_word(const struct verb *verb, struct ask *ask, char **argv, int 
 		char flag[16];
 		snprintf(flag, sizeof(flag), "--%s", filters[k]);
 		if ((value = value_of(argv, i, flag))) {
+			if (k == 0 && strcmp(value, "allow") != 0 && strcmp(value, "deny") != 0)
+				return cannot("unknown verdict '%s': allow or deny", value);
 			json_object_set_new(ask->filter, filters[k], json_string(value));
 			return 0;
 		}

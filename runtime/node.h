@@ -35,7 +35,7 @@ struct offer {
 struct place {
 	uint64_t cookie;
 	uint32_t endpoint4, endpoint6, flags;
-	bool adopted; /* every socket in it is stamped */
+	bool adopted;	      /* every socket in it is stamped */
 	const char *workload; /* "namespace/name", malloc'd */
 };
 
@@ -70,6 +70,8 @@ struct node {
 	char *watch_problem; /* why it is not in force; NULL: it is */
 	bool find_again;     /* a namespace came that may be a workload's */
 	uint32_t ticks;
+	uint64_t full_seen; /* of MESH_STAT_MAP_FULL, and when that last grew */
+	int64_t full_ms;
 	uint64_t resets;
 	bool adopted;
 };

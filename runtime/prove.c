@@ -1,4 +1,5 @@
 /* The proof: the bundle's vectors, replayed on this kernel by an instance with maps of its own. */
+#include "apart.h"
 #include "base/bundle.h"
 #include "kernel_internal.h"
 #include "names.h"
@@ -481,14 +482,21 @@ static int proof_read(struct proof *proof, const struct mesh_vectors *vectors, s
 	return 0;
 }
 
-int kernel_prove(struct kernel *kernel, const void *elf, size_t len, const struct mesh_vectors *vectors,
-		 size_t vectors_len, const struct names *names, uint32_t *ret_count, struct why *why)
+struct proving {
+	const void *elf;
+	size_t len;
+	const struct mesh_vectors *vectors;
+	size_t vectors_len;
+	const struct names *names;
+};
+
+static void prove_apart(void *context, struct apart *ret)
 {
-	(void)kernel;
-	struct proof proof = {.rules = names_rules(names), .names = names, .why = why};
-	int r = proof_read(&proof, vectors, vectors_len);
+	const struct proving *proving = context;
+	struct proof proof = {.rules = names_rules(proving->names), .names = proving->names, .why = &ret->why};
+	int r = proof_read(&proof, proving->vectors, proving->vectors_len);
 	if (!r)
-		r = instance_start(&proof, elf, len);
+		r = instance_start(&proof, proving->elf, proving->len);
 	if (!r)
 		r = prove_decisions(&proof);
 	if (!r)
@@ -496,7 +504,15 @@ int kernel_prove(struct kernel *kernel, const void *elf, size_t len, const struc
 	if (!r)
 		r = prove_packets(&proof);
 	if (!r)
-		*ret_count = proof.replayed;
+		ret->count = proof.replayed;
+	ret->result = r;
 	instance_stop(&proof);
-	return r;
+}
+
+int kernel_prove(struct kernel *kernel, const void *elf, size_t len, const struct mesh_vectors *vectors,
+		 size_t vectors_len, const struct names *names, uint32_t *ret_count, struct why *why)
+{
+	struct proving proving = {elf, len, vectors, vectors_len, names};
+	(void)kernel;
+	return apart_run(prove_apart, &proving, ret_count, why);
 }

@@ -87,6 +87,28 @@ static void add_problem(json_t *problems, const char *format, const char *text)
 	json_array_append_new(problems, json_sprintf(format, text));
 }
 
+static size_t count_enrolled(const struct node *node)
+{
+	size_t enrolled = 0;
+	for (uint32_t i = 1; i < node->registry.len; i++) {
+		const struct endpoint *endpoint = &node->registry.at[i];
+		enrolled += endpoint->workload && (endpoint->flags & MESH_PEER_ENROLLED);
+	}
+	return enrolled;
+}
+
+/* A map was full within ten minutes, or since it was last asked. */
+static bool is_filling(struct node *node)
+{
+	uint64_t full = kernel_stat(node->kernel, MESH_STAT_MAP_FULL);
+	int64_t now_ms = loop_now_ms();
+	if (full != node->full_seen) {
+		node->full_seen = full;
+		node->full_ms = now_ms;
+	}
+	return full && now_ms - node->full_ms < 600000;
+}
+
 /* Everything that `--check` fails for. */
 static json_t *problems_json(struct node *node)
 {
@@ -107,6 +129,8 @@ static json_t *problems_json(struct node *node)
 		add_problem(problems, "%s", node->watch_problem);
 	if (node->place_problems)
 		add_problem(problems, "%s", node->place_problem);
+	if (active && node->inventory && !count_enrolled(node))
+		add_problem(problems, "%s", "no workload of the inventory is enrolled: nothing is enforced here");
 	if (active && !active->names)
 		add_problem(problems, "%s",
 			    "the bundle in force is lost: inventory changes cannot reach it; apply one");
@@ -115,25 +139,25 @@ static json_t *problems_json(struct node *node)
 			    json_string_value(json_object_get(json_array_get(active->conflicts, 0), "workload")));
 	if (kernel_stat(node->kernel, MESH_STAT_NO_PROGRAM))
 		add_problem(problems, "%s", "a hook found no program of the active generation and denied");
-	if (kernel_stat(node->kernel, MESH_STAT_MAP_FULL))
-		add_problem(problems, "%s",
-			    "a map was full: connections were denied; raise `sizes` in the configuration");
+	if (is_filling(node))
+		add_problem(
+			problems, "%s",
+			"a map was full within ten minutes, see map_full: what did not fit was denied; raise `sizes`");
 	return problems;
 }
 
 static json_t *people_json(struct node *node)
 {
-	size_t enrolled = 0, quarantined = 0, endpoints = 0;
+	size_t quarantined = 0, endpoints = 0;
 	for (uint32_t i = 1; i < node->registry.len; i++) {
 		const struct endpoint *endpoint = &node->registry.at[i];
 		endpoints += endpoint->owner != NULL;
 		quarantined += endpoint->owner && !endpoint->workload;
-		enrolled += endpoint->workload && (endpoint->flags & MESH_PEER_ENROLLED);
 	}
 	return json_pack("{s:s, s:s?, s:I, s:I, s:I, s:I, s:I, s:I}", "path", node->config->inventory, "problem",
 			 node->inventory_problem, "read", (json_int_t)node->inventory_s, "workloads",
 			 (json_int_t)(node->inventory ? node->inventory->workloads.len : 0), "endpoints",
-			 (json_int_t)endpoints, "enrolled", (json_int_t)enrolled, "quarantined",
+			 (json_int_t)endpoints, "enrolled", (json_int_t)count_enrolled(node), "quarantined",
 			 (json_int_t)quarantined, "namespaces", (json_int_t)node->place_count);
 }
 
