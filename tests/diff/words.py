@@ -53,10 +53,19 @@ class Request:
             ns, account = split_id(source["spiffe"])
             if not any(source["spiffe"] in [*p.identities.values(), *(s.id() for s in p.services.values())] for p in self.policies):
                 return {self.space(ns)}
-            return {source["spiffe"], f"{ns}/{account}", *(s.service for s in self.sources if s.service)}
+            return {source["spiffe"], *self.names_of_id(source["spiffe"], f"{ns}/{account}")}
         if "service" in source:
             return {source["service"] if "/" in source["service"] else f"{source['namespace']}/{source['service']}"}
         return {self.space(source["namespace"])} if "namespace" in source else {"world"}
+
+    def names_of_id(self, spiffe, derived):
+        """What else an ID goes by: the service that it is the ID of on both sides, or on one while the other has neither
+        the service nor the ID; the name that it would have as a service, where none has that."""
+        services = [s.service for s in self.sources]
+        free = [spiffe not in p.identities.values() and services[1 - i] not in p.services for i, p in enumerate(self.policies)]
+        if services[0] == services[1] or (services[0] and not services[1] and free[1]) or (services[1] and not services[0] and free[0]):
+            return {services[0] or services[1] or derived}
+        return set() if any(derived in p.services for p in self.policies) else {derived}
 
     def space(self, ns):
         return f"{ns}/-" if any(ns in spaces_of(p) for p in self.policies) else "other"
