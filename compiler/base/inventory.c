@@ -3,6 +3,7 @@
 #define _GNU_SOURCE 1
 #include "base/inventory_parse.h"
 
+#include "base/address.h"
 #include "base/file.h"
 
 #include <arpa/inet.h>
@@ -78,25 +79,6 @@ int inventory_name(struct inventory_parser *parser, const json_t *object, const 
 	return r;
 }
 
-/* What no workload can be reached by from another machine, or what would be many at once. */
-static const char *address_flaw(const uint8_t bytes[16])
-{
-	if (IN6_IS_ADDR_V4MAPPED((const struct in6_addr *)bytes)) {
-		if (bytes[12] == 0 || bytes[12] == 127)
-			return "is no address of a workload: unspecified or loopback";
-		return bytes[12] >= 224 && (bytes[12] < 240 || memcmp(bytes + 12, "\377\377\377\377", 4) == 0)
-			       ? "is no address of a workload: multicast or broadcast"
-			       : NULL;
-	}
-	if (IN6_IS_ADDR_UNSPECIFIED((const struct in6_addr *)bytes) ||
-	    IN6_IS_ADDR_LOOPBACK((const struct in6_addr *)bytes))
-		return "is no address of a workload: unspecified or loopback";
-	if (bytes[0] == 0xff)
-		return "is no address of a workload: multicast";
-	return bytes[0] == 0xfe && (bytes[1] & 0xc0) == 0x80 ? "is link-local: the same on many links, it names nobody"
-							     : NULL;
-}
-
 int inventory_address(struct inventory_parser *parser, const char *text, struct workload_address *ret_address)
 {
 	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
@@ -109,7 +91,7 @@ int inventory_address(struct inventory_parser *parser, const char *text, struct 
 	else if (memcmp(address.bytes, mapped, 12) == 0)
 		return inventory_fail(parser, -EINVAL, "'%.60s' is an IPv4-mapped address: write the IPv4 address",
 				      text);
-	const char *flaw = address_flaw(address.bytes);
+	const char *flaw = address_flaw(address_nature(address.bytes));
 	if (flaw)
 		return inventory_fail(parser, -EINVAL, "'%.60s' %s", text, flaw);
 	*ret_address = address;

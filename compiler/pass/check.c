@@ -2,6 +2,8 @@
  * cannot fail. */
 #include "pass/check.h"
 
+#include "base/address.h"
+
 #include <stdlib.h>
 
 /* ---- Ports -------------------------------------------------------------------------------------- */
@@ -134,13 +136,89 @@ static bool read_address(struct checker *checker, const struct ast_text *text, b
 	}
 }
 
-static void check_cidr(struct checker *checker, const struct ast_item *item)
+static enum address_nature nature_of(unsigned __int128 address)
+{
+	uint8_t bytes[16];
+	address_bytes(address, bytes);
+	return address_nature(bytes);
+}
+
+/* A service's address is one that others reach its workloads by. */
+static bool check_reachable(struct checker *checker, const struct ast_text *text, const struct address_range *range)
+{
+	const char *flaw = address_flaw(nature_of(range->lo));
+	if (flaw)
+		diag_add(checker->diags, DIAG_BAD_ADDRESS, text->span, "'%s' %s", text->text, flaw)->note =
+			"no workload can be reached there: write the service's own address";
+	return !flaw;
+}
+
+/* A block may reach over such addresses (0.0.0.0/0), and an external may be one of those that answer on a
+ * link or to many; but no packet that a policy decides about has loopback or nobody at its other end, and
+ * none comes from many. */
+static void check_meets_packets(struct checker *checker, const struct ast_decl *decl, const struct ast_text *text,
+				const struct address_range *range)
+{
+	enum address_nature nature = nature_of(range->lo);
+	bool is_source = decl->kind == DECL_CIDR;
+	bool never = nature == NATURE_UNSPECIFIED || nature == NATURE_LOOPBACK ||
+		     (is_source && (nature == NATURE_MULTICAST || nature == NATURE_BROADCAST));
+	if (never && nature_of(range->hi) == nature)
+		diag_add(checker->diags, DIAG_BAD_ADDRESS, text->span, "'%s' %s", text->text, address_flaw(nature))
+			->note = is_source ? "no packet that is decided about comes from there"
+					   : "no packet that is decided about goes there";
+}
+
+struct ranges {
+	struct address_range *at;
+	size_t len, cap;
+};
+
+static int range_compare(const void *left, const void *right)
+{
+	const struct address_range *a = left, *b = right;
+	return a->lo < b->lo ? -1 : a->lo > b->lo;
+}
+
+/* OUT is sorted. IPv4 lies in no IPv6 block, wherever its number does. */
+static bool takes_all(const struct ranges *out, const struct address_range *range)
+{
+	unsigned __int128 at = range->lo;
+	for (size_t i = 0; i < out->len; i++) {
+		if (out->at[i].is_v6 != range->is_v6 || out->at[i].lo > at || out->at[i].hi < at)
+			continue;
+		if (out->at[i].hi >= range->hi)
+			return true;
+		at = out->at[i].hi + 1;
+	}
+	return false;
+}
+
+static void check_remains(struct checker *checker, const struct ast_decl *decl, const struct ast_item *item,
+			  const struct ranges *in, struct ranges *out)
+{
+	if (!in->len || !out->len)
+		return;
+	qsort(out->at, out->len, sizeof(*out->at), range_compare);
+	for (size_t i = 0; i < in->len; i++)
+		if (!takes_all(out, &in->at[i]))
+			return;
+	struct diag *diag = diag_add(checker->diags, DIAG_EMPTY, item->except->span,
+				     "nothing is left of '%s': `except` takes all of it away", decl->name.text);
+	diag->spans[1] = item->texts->span;
+	diag->labels[1] = "of this";
+}
+
+static void check_cidr(struct checker *checker, const struct ast_decl *decl, const struct ast_item *item)
 {
 	struct address_range range;
-	VEC(struct address_range) all = {0};
-	for (const struct ast_text *text = item->texts; text; text = text->next)
-		if (read_address(checker, text, true, &range))
-			vec_push(checker->arena, &all, range);
+	struct ranges all = {0}, out = {0};
+	for (const struct ast_text *text = item->texts; text; text = text->next) {
+		if (!read_address(checker, text, true, &range))
+			continue;
+		check_meets_packets(checker, decl, text, &range);
+		vec_push(checker->arena, &all, range);
+	}
 	for (const struct ast_text *text = item->except; text; text = text->next) {
 		bool inside = false;
 		if (!read_address(checker, text, true, &range))
@@ -150,7 +228,10 @@ static void check_cidr(struct checker *checker, const struct ast_item *item)
 		if (!inside)
 			diag_add(checker->diags, DIAG_OUTSIDE, text->span,
 				 "'%s' does not lie inside: there is nothing to take away", text->text);
+		else
+			vec_push(checker->arena, &out, range);
 	}
+	check_remains(checker, decl, item, &all, &out);
 }
 
 /* ---- Services and externals --------------------------------------------------------------------- */
@@ -253,7 +334,7 @@ static void check_item(struct checker *checker, struct table *addresses, struct 
 		break;
 	case ITEM_ADDRESS:
 		for (const struct ast_text *text = item->texts; text; text = text->next)
-			if (read_address(checker, text, false, &range))
+			if (read_address(checker, text, false, &range) && check_reachable(checker, text, &range))
 				check_address_clash(checker, addresses, decl, text, &range);
 		break;
 	case ITEM_IDENTITY:
@@ -266,7 +347,7 @@ static void check_item(struct checker *checker, struct table *addresses, struct 
 		check_port(checker, decl, item);
 		break;
 	case ITEM_CIDR:
-		check_cidr(checker, item);
+		check_cidr(checker, decl, item);
 		break;
 	default:
 		check_once(checker, decl, item);
@@ -544,7 +625,7 @@ static void check_decl(struct checker *checker, struct table *addresses, const s
 		check_items(checker, addresses, decl);
 		break;
 	case DECL_CIDR:
-		check_cidr(checker, decl->items);
+		check_cidr(checker, decl, decl->items);
 		break;
 	case DECL_IDENTITY:
 		if (!spiffe_valid(decl->value.text))

@@ -49,6 +49,27 @@ POLICIES = [
     ("mapped", HEAD + "cidr c = ::ffff:10.0.0.0/104;\n", 1, r"^bad\.mesh:5:10: error\[M0203\]"),
     ("except outside", HEAD + "cidr c = 10.0.0.0/8 except 11.0.0.0/16;\n", 1, r"^bad\.mesh:5:28: error\[M0204\]"),
     ("IPv4 is not inside ::/0", HEAD + "cidr c = ::/0 except 10.0.0.0/8;\n", 1, r"^bad\.mesh:5:22: error\[M0204\]"),
+    *[(f"a service at {a}", HEAD + f"service t {{ address {a}; tcp 1; }}\n", 1, rf"^bad\.mesh:5:21: error\[M0201\]: '{a}' is {why}") for a, why in [
+        ("127.0.0.1", "loopback"), ("127.255.0.9", "loopback"), ("0.0.0.0", "unspecified"), ("0.1.2.3", "unspecified"), ("169.254.169.254", "link-local"),
+        ("224.0.0.1", "multicast"), ("239.255.255.255", "multicast"), ("255.255.255.255", "broadcast"), ("::", "unspecified"), ("::1", "loopback"),
+        ("fe80::1", "link-local"), ("febf::1", "link-local"), ("ff02::1", "multicast")]],
+    *[(f"a service at {a}", HEAD + f"service t {{ address {a}; tcp 1; }}\n", 0, "") for a in
+      ("126.255.255.255", "128.0.0.1", "1.0.0.0", "169.253.255.255", "169.255.0.0", "223.255.255.255", "240.0.0.1", "255.255.255.254", "::2", "fec0::1", "fe7f::1")],
+    *[(f"cidr {a}", HEAD + f"cidr c = {a};\n", 1, rf"^bad\.mesh:5:10: error\[M0201\]: '{a}' is {why}") for a, why in [
+        ("127.0.0.0/8", "loopback"), ("127.0.0.1/32", "loopback"), ("0.0.0.0/8", "unspecified"), ("224.0.0.0/4", "multicast"),
+        ("255.255.255.255/32", "broadcast"), ("::1/128", "loopback"), ("ff00::/8", "multicast")]],
+    *[(f"cidr {a}", HEAD + f"cidr c = {a};\n", 0, "") for a in
+      ("0.0.0.0/0", "0.0.0.0/1", "::/0", "::/1", "224.0.0.0/3", "169.254.0.0/16", "fe80::/10", "0.0.0.0/0 except 127.0.0.0/8, 224.0.0.0/4")],
+    *[(f"external {a}", HEAD + f"external e {{ cidr {a}; tcp 1; }}\n", code, message) for a, code, message in [
+        ("169.254.169.254/32", 0, ""), ("224.0.0.251/32", 0, ""), ("255.255.255.255/32", 0, ""), ("ff02::fb/128", 0, ""),
+        ("127.0.0.1/32", 1, r"^bad\.mesh:5:19: error\[M0201\]: '127.0.0.1/32' is loopback"), ("::/128", 1, r"M0201\]: '::/128' is unspecified")]],
+    *[(f"nothing left of {c}", HEAD + f"cidr c = {c};\n", 1, rf"^bad\.mesh:5:{column}: error\[M0108\].*'c'") for c, column in [
+        ("10.0.0.0/8 except 10.0.0.0/8", 28), ("10.0.0.0/8 except 10.128.0.0/9, 10.0.0.0/9", 28), ("::/0 except ::/1, 8000::/1", 22),
+        ("10.0.0.0/8, 10.1.0.0/16 except 10.0.0.0/8", 41), ("0.0.0.0/0, 2001:db8::/32 except 2001:db8::/32, 0.0.0.0/0", 42)]],
+    ("nothing left of an external's block", HEAD + "external e { cidr 10.0.0.0/8; cidr 11.0.0.0/8 except 11.0.0.0/8; tcp 1; }\n", 1,
+     r"^bad\.mesh:5:54: error\[M0108\].*'e'"),
+    *[(f"something left of {c}", HEAD + f"cidr c = {c};\n", 0, "") for c in
+      ("10.0.0.0/8 except 10.128.0.0/9, 10.0.0.0/10", "10.0.0.0/8, 11.0.0.0/8 except 10.0.0.0/8", "10.0.0.0/31 except 10.0.0.0/32", "::/0 except ::/1, 8000::/2")],
     ("group in a circle", HEAD + "group x = y;\ngroup y = x;\n", 1, r"^bad\.mesh:[56]:7: error\[M0107\]"),
     ("external as a source", HEAD + "external e { cidr 1.0.0.0/8; tcp 1; }\nallow r: from e to s;\n", 1, r"^bad\.mesh:6:15: error\[M0105\]"),
     ("node as a destination", HEAD + "allow r: from s to node;\n", 1, r"^bad\.mesh:5:20: error\[M0213\]"),
