@@ -260,7 +260,8 @@ static __always_inline enum judged judge_udp(const struct mesh_control *settings
 	if (fresh && !known->verdict && known->role != (packet->leaves ? MESH_ROLE_OUT : MESH_ROLE_IN))
 		fresh = false;
 	if (fresh && known->generation == config.generation && known->epoch == settings->epoch) {
-		if (now_ns - known->seen_ns > 1000000000)
+		/* Asking keeps it open; answering does not. */
+		if (packet->leaves == (known->role == MESH_ROLE_OUT) && now_ns - known->seen_ns > 1000000000)
 			known->seen_ns = now_ns;
 		return known->verdict ? JUDGED_PASS : JUDGED_DENY;
 	}

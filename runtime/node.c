@@ -38,14 +38,27 @@ struct resident *node_active(struct node *node)
 
 /* ---- Requests ------------------------------------------------------------------------------------- */
 
+/* What a library says of a hostile object may be no text. */
+static void make_printable(char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < ' ' || (unsigned char)*text > '~')
+			*text = '?';
+}
+
 static json_t *failed(int r, const struct why *why)
 {
+	struct why said = *why;
 	/* Refused by what it is, or could not be done: exit 1 or 2 of the verb. */
 	bool refused = r == -EPERM || r == -EINVAL || r == -EILSEQ || r == -EEXIST || r == -ENOENT || r == -E2BIG;
-	return json_pack("{s:s, s:i}", "error", why->text[0] ? why->text : strerror(-r), "exit",
-			 r == -ENOEXEC ? 3
-			 : refused     ? 1
-				       : 2);
+	json_t *answer = json_pack("{s:s, s:i}", "error", said.text[0] ? said.text : strerror(-r), "exit",
+				   r == -ENOEXEC ? 3
+				   : refused	 ? 1
+						 : 2);
+	if (answer)
+		return answer;
+	make_printable(said.text);
+	return json_pack("{s:s, s:i}", "error", said.text, "exit", refused ? 1 : 2);
 }
 
 static json_t *answer_apply(struct node *node, int fd)
@@ -109,8 +122,19 @@ static json_t *answer_flows(struct node *node, const json_t *body, struct contro
 static json_t *take_request(void *context, const json_t *body, int fd, const struct ucred *peer,
 			    struct control_client *client)
 {
+	static const char *const keys[] = {"verb", "filter", "follow", "generation"};
 	struct node *node = context;
-	const char *verb = json_string_value(json_object_get(body, "verb"));
+	const char *verb = json_string_value(json_object_get(body, "verb")), *key;
+	json_t *value;
+	json_object_foreach ((json_t *)body, key, value) {
+		size_t i = 0;
+		while (i < sizeof(keys) / sizeof(*keys) && strcmp(keys[i], key) != 0)
+			i++;
+		if (i == sizeof(keys) / sizeof(*keys))
+			return json_pack("{s:s, s:i}", "error",
+					 "a key that no request has; known: verb, filter, follow, generation", "exit",
+					 2);
+	}
 	if (verb && strcmp(verb, "status") == 0)
 		return node_status(node);
 	if (verb && strcmp(verb, "flows") == 0)

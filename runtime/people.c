@@ -146,6 +146,15 @@ int node_read_inventory(struct node *node, struct why *why)
 		note_problem(node, why);
 		return r;
 	}
+	if (old && old->workloads.len && !fresh->workloads.len) {
+		r = why_set(why, -EINVAL,
+			    "%s names no workload at all, where there were %zu: every door would open; restart meshd "
+			    "to mean it",
+			    node->config->inventory, old->workloads.len);
+		inventory_release(fresh);
+		note_problem(node, why);
+		return r;
+	}
 	if (!old && !node->registry.len) {
 		char path[1040];
 		snprintf(path, sizeof(path), "%s/endpoints.json", node->config->state);

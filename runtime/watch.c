@@ -69,7 +69,8 @@ void node_watch_bundles(struct node *node)
 	DIR *folder = node->config->watch ? opendir(node->config->watch) : NULL;
 	if (!folder)
 		return;
-	if (find_newest(folder, name, &at)) {
+	bool found = find_newest(folder, name, &at);
+	if (found) {
 		uint64_t stamp =
 			((at.st_ino * 31 + at.st_size) * 31 + at.st_mtim.tv_sec) * 1000000007 + at.st_mtim.tv_nsec;
 		/* Each is tried once: what is refused today is refused tomorrow. */
@@ -78,5 +79,7 @@ void node_watch_bundles(struct node *node)
 			apply_newest(node, folder, name);
 		}
 	}
+	if (!found)
+		note(node, NULL);
 	closedir(folder);
 }

@@ -113,6 +113,7 @@ meshd_ask() { "$MESHD" "$@" --config "$NODE/meshd.yaml"; }
 node_meshd() {
 	"$MESHD" run --config "$NODE/meshd.yaml" >>"$NODE/log/meshd.log" 2>&1 </dev/null &
 	MESHD_PID=$!
+	echo $MESHD_PID >"$NODE/meshd.pid"
 	local i
 	for i in $(seq 100); do
 		meshd_ask status >/dev/null 2>&1 && return 0
@@ -150,10 +151,9 @@ node_end() {
 
 # Also removes what a run that was killed left behind: only what has this node's name.
 node_end_quietly() {
-	local path i
-	for path in "$NODE_CGROUP"/*/cgroup.procs "$NODE_CGROUP/cgroup.procs"; do
-		[ -f "$path" ] && while read -r pid; do kill -9 "$pid" 2>/dev/null; done <"$path"
-	done
+	local path i pid
+	read -r pid <"$NODE/meshd.pid" && grep -qz -- "$NODE/meshd.yaml" "/proc/$pid/cmdline" && kill -9 "$pid"
+	echo 1 >"$NODE_CGROUP/cgroup.kill"
 	mountpoint -q "$NODE/bpffs" && umount "$NODE/bpffs"
 	for path in /run/netns/mesh-"$NODE_NAME"-*; do
 		[ -e "$path" ] && ip netns del "${path##*/}"

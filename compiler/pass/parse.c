@@ -34,14 +34,14 @@ int parser_word(struct parser *parser, YYSTYPE *value, struct span span, const c
 	return parser_text(parser, value, span, text, token);
 }
 
-int parser_number(YYSTYPE *value, struct span span, const char *text)
+int parser_number(struct parser *parser, YYSTYPE *value, struct span span, const char *text)
 {
-	(void)span;
 	errno = 0;
 	value->number = strtoll(text, NULL, 10);
-	if (errno || value->number > 1000000000)
-		value->number = -1;
-	return NUMBER;
+	if (!errno && value->number <= 1000000000)
+		return NUMBER;
+	parser_complain(parser, span, "a number above 1000000000: nothing here is counted that far");
+	return BAD;
 }
 
 /* \" and \\ are one character; any other backslash stays, for patterns. */

@@ -21,7 +21,7 @@ struct parser {
 
 union YYSTYPE;
 int parser_text(struct parser *parser, union YYSTYPE *value, struct span span, const char *text, int token);
-int parser_number(union YYSTYPE *value, struct span span, const char *text);
+int parser_number(struct parser *parser, union YYSTYPE *value, struct span span, const char *text);
 int parser_word(struct parser *parser, union YYSTYPE *value, struct span span, const char *text);
 int parser_string(struct parser *parser, union YYSTYPE *value, struct span span, const char *text);
 void parser_complain(struct parser *parser, struct span span, const char *message);
