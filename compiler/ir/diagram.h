@@ -57,6 +57,7 @@ struct decision {
 	uint32_t arm;		  /* UINT32_MAX: none (no route: the whole service) */
 	const uint32_t *matching; /* ranks of all rules that match (opening: may match) */
 	uint32_t matching_count;
+	bool unknown; /* denied: a port that no service has, at a service's address */
 	bool refused; /* the request is malformed (language.md 17): denied, `why_refused` says so */
 	const char *why_refused;
 };

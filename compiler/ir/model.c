@@ -97,6 +97,11 @@ int model_decide(struct arena *arena, const struct policy *policy, const struct 
 	struct request normal = *request;
 	struct decision decision = {.arm = UINT32_MAX};
 	const char *why = NULL;
+	if (request->dst == CLASS_UNKNOWN) {
+		decision.unknown = true;
+		*ret_decision = decision;
+		return 0;
+	}
 	bool malformed = request->method && request_normalise(arena, &normal, &why);
 	struct walk walk = {.arena = arena,
 			    .diagram = diagram,

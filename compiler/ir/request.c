@@ -374,10 +374,12 @@ static bool has_address(const struct policy_service *service, unsigned __int128 
 static int to_address(struct reading *reading, const char *text, unsigned __int128 address)
 {
 	const struct policy *policy = reading->policy;
+	bool is_service = false;
 	for (size_t i = 0; i < policy->services.len && reading->port; i++) {
 		const struct policy_service *service = &policy->services.at[i];
 		if (!has_address(service, address))
 			continue;
+		is_service = true;
 		for (size_t k = 0; k < service->ports.len; k++) {
 			const struct policy_port *port = &service->ports.at[k];
 			if (reading->port < port->lo || reading->port > port->hi || !speaks(reading->protocol, port))
@@ -387,7 +389,8 @@ static int to_address(struct reading *reading, const char *text, unsigned __int1
 			return 0;
 		}
 	}
-	reading->request.dst = policy->block_dst.at[block_of(policy, address)];
+	/* No such port at a service's address: the kernel refuses it as unknown. */
+	reading->request.dst = is_service ? CLASS_UNKNOWN : policy->block_dst.at[block_of(policy, address)];
 	return take_port(reading, text, NULL, 0);
 }
 

@@ -11,13 +11,14 @@ static const char *verdict_of(const struct decision *decision)
 static const char *rule_of(const struct run *run, const struct decision *decision)
 {
 	return decision->refused      ? "malformed"
+	       : decision->unknown    ? "unknown"
 	       : decision->by_default ? "default"
 				      : run->policy->rules.at[decision->rule].name;
 }
 
 static const char *where_of(struct run *run, const struct decision *decision)
 {
-	if (decision->refused || decision->by_default || decision->depends)
+	if (decision->refused || decision->unknown || decision->by_default || decision->depends)
 		return NULL;
 	return sources_where(run->arena, &run->sources, run->policy->rules.at[decision->rule].span);
 }
@@ -89,6 +90,8 @@ const char *answer_text(struct run *run, const struct decision *decision)
 		return "depends on the request";
 	if (decision->refused)
 		return arena_printf(run->arena, "deny: malformed, %s", decision->why_refused);
+	if (decision->unknown)
+		return "deny by 'unknown': no service has this port at its address";
 	if (decision->by_default)
 		return arena_printf(run->arena, "%s by default%s", verdict_of(decision),
 				    decision->default_audit ? " (audited)" : "");
