@@ -4,6 +4,8 @@
 %define api.pure full
 %define api.location.type {struct span}
 %define parse.error custom
+/* Else what is expected would be guessed from default reductions. */
+%define parse.lac full
 %param { void *scanner }
 %parse-param { struct parser *parser }
 %initial-action { @$ = (struct span){.file = parser->file}; }
@@ -98,10 +100,10 @@ static struct ast_text *text_node(struct parser *parser, struct ast_text text)
 	const char *word;
 }
 
-%token END 0 "end of file"
-%token <text> NAME "name" STRING "string" ADDR "an address" FIELD "field"
-%token <number> NUMBER "number"
-%token EQ "==" NE "!=" DOTS ".." BAD "a bad character"
+%token END 0 "the end of the text"
+%token <text> NAME "a name" STRING "a string" ADDR "an address" FIELD "a field"
+%token <number> NUMBER "a number"
+%token EQ "'=='" NE "'!='" DOTS "'..'" BAD "a bad character"
 %token FROM "from" TO "to" WHEN "when" AND "and" OR "or" NOT "not" IN "in" HAS "has" LIKE "like" MATCHES "matches"
 %token ANY "any" WORLD "world" NODE_ "node" NAMESPACE "namespace" EXCEPT "except"
 %token <text> MESH "mesh" TRUST "trust" INGRESS "ingress" EGRESS "egress" DENY "deny" ALLOW "allow" AUDIT "audit"
@@ -412,33 +414,73 @@ word_but_per
 
 %%
 
-/* A misspelt word of the language: what was meant, or NULL. */
-static const char *word_meant(const char *got)
+/* What may come here, as the parser's tables have it (with lookahead correction: exactly that). */
+struct expected {
+	yysymbol_kind_t at[YYNTOKENS];
+	int count;
+	bool name;
+};
+
+static bool is_word(const char *name)
 {
-	static const char *const words[] = {
-#define KEYWORD(word, token) word,
-#include "keywords.def"
-	};
-	const char *near = diag_nearest(got, words, sizeof(words) / sizeof(*words));
-	return near && strcmp(near, got) != 0 ? near : NULL;
+	return name[0] >= 'a' && name[0] <= 'z' && !strchr(name, ' ');
+}
+
+/* A word that is a name, too, where a name may come: listing all of them says less than "a name". */
+static bool is_name(yysymbol_kind_t symbol)
+{
+	return symbol == YYSYMBOL_STRING || (symbol >= YYSYMBOL_MESH && symbol <= YYSYMBOL_WITH);
+}
+
+static void find_expected(const yypcontext_t *context, struct expected *ret_expected)
+{
+	struct expected all = {0}, *some = ret_expected;
+	some->name = false;
+	all.count = yypcontext_expected_tokens(context, all.at, YYNTOKENS);
+	for (int i = 0; i < all.count; i++)
+		some->name |= all.at[i] == YYSYMBOL_NAME;
+	some->count = 0;
+	for (int i = 0; i < all.count; i++)
+		if (!some->name || !is_name(all.at[i]))
+			some->at[some->count++] = all.at[i];
+}
+
+static const char *expected_list(struct parser *parser, const struct expected *expected)
+{
+	const char *list = "";
+	for (int i = 0; i < expected->count; i++) {
+		const char *name = yysymbol_name(expected->at[i]);
+		bool is_quoted = is_word(name) && expected->at[i] > YYSYMBOL_BAD;
+		list = arena_printf(parser->arena, "%s%s%s%s%s", list,
+				    i == 0 ? "" : i + 1 == expected->count ? " or " : ", ", is_quoted ? "'" : "", name,
+				    is_quoted ? "'" : "");
+	}
+	return list;
+}
+
+/* A misspelt word of the language: which of those that may come here was meant, or NULL. No other would do. */
+static const char *word_meant(const char *got, const struct expected *expected)
+{
+	const char *words[YYNTOKENS];
+	size_t count = 0;
+	for (int i = 0; i < expected->count; i++)
+		if (is_word(yysymbol_name(expected->at[i])))
+			words[count++] = yysymbol_name(expected->at[i]);
+	return diag_nearest(got, words, count);
 }
 
 /* One message, in the words of the language: what stands there and what could. */
 static int yyreport_syntax_error(const yypcontext_t *context, void *scanner, struct parser *parser)
 {
-	enum { SHOWN = 6 };
-	yysymbol_kind_t expected[SHOWN];
+	enum { SHOWN = 16 };
+	struct expected expected;
 	(void)scanner;
 	struct span span = *yypcontext_location(context);
 	if (parser->complained) {
 		parser->complained = false;
 		return 0;
 	}
-	int count = yypcontext_expected_tokens(context, expected, SHOWN);
-	const char *list = "";
-	for (int i = 0; i < count; i++)
-		list = arena_printf(parser->arena, "%s%s%s", list, i == 0 ? "" : i + 1 == count ? " or " : ", ",
-				    yysymbol_name(expected[i]));
+	find_expected(context, &expected);
 	yysymbol_kind_t got = yypcontext_token(context);
 	if (!span.len)
 		span = (struct span){span.file, span.offset ? span.offset - 1 : 0, 1};
@@ -448,10 +490,13 @@ static int yyreport_syntax_error(const yypcontext_t *context, void *scanner, str
 	struct diag *diag = diag_add(parser->diags, DIAG_SYNTAX, span, "%s%s%s", at_end ? "" : "'",
 				     at_end ? "the text ends in the middle of a declaration" : word,
 				     at_end ? "" : "' does not fit here");
-	if (count > 0)
-		diag->note = arena_printf(parser->arena, "expected %s", list);
+	if (expected.count > 0 && expected.count <= SHOWN)
+		diag->note = arena_printf(parser->arena, "expected %s%s", expected_list(parser, &expected),
+					  expected.name && got >= YYSYMBOL_FROM && got <= YYSYMBOL_EXCEPT
+						  ? "; a reserved word is a name only in quotes"
+						  : "");
 	if (got == YYSYMBOL_NAME) {
-		diag->fix = word_meant(word);
+		diag->fix = word_meant(word, &expected);
 		diag->fix_span = span;
 	}
 	return 0;

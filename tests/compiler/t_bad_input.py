@@ -106,6 +106,28 @@ POLICIES = [
 ]
 
 
+# declaration, column, what may come there, what was meant
+MISSPELT = [
+    ("allow r: form s to h;", 10, "'from'", "from"), ("allow r: from s too h;", 17, "'to', 'except', ',' or '/'", "to"),
+    ("alow r: from s to h;", 1, "the end of the text, 'namespace', 'mesh', 'deny', 'allow',", "allow"), ("allow r from s to h;", 9, "':'", None),
+    ("service t { workloat app == \"x\"; }", 13, "'ingress', 'identity', 'workload',", "workload"), ("mtls strct;", 6, "'strict', 'permissive' or 'off'", "strict"),
+    ("mtls permissive untl \"2030-01-01\";", 17, "'for', 'until' or 'port'", "until"), ("group g = ;", 11, "a name\n", None),
+    ("allow from: from s to h;", 7, "a name; a reserved word is a name only in quotes", None), ("route s { splt 100; }", 11, "'from', 'when', 'split', 'sticky' or '}'", "split"),
+    ("allow r: from s to h whn tcp.port == 80;", 22, "'when', 'except', 'port', ';', ',' or '/'", "when"),
+    ("allow r: for s to h;", 10, "'from'", None), ("test \"t\" { expect allow bye r: from s to h; }", 25, "'by' or ':'", "by"),
+    ("allow r: from s to h when tcp.port === 80;", 38, "a name or a number", None)]
+
+
+def misspelt():
+    """What may come is said, and of that alone what was meant."""
+    folder = Folder()
+    for text, column, expected, meant in MISSPELT:
+        code, _, err = folder.run("check", "-", stdin=HEAD + text + "\n")
+        fix = re.search(r"^fix \(perhaps\): replace with '(.*)'$", err, re.M)
+        expect(f"misspelt: {text}", code == 1 and err.startswith(f"-:5:{column}: error[M0001]") and f"\nnote: expected {expected}" in err and
+               (fix.group(1) if fix else None) == meant, err)
+
+
 def policies():
     for name, text, code, message in POLICIES:
         folder = Folder()
@@ -191,6 +213,7 @@ def broken_texts():
 
 def run():
     policies()
+    misspelt()
     files()
     odd_files()
     broken_texts()
