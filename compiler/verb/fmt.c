@@ -1,7 +1,8 @@
-/* Prints, compares or writes the canonical text (pass/format.c). */
+/* Prints, compares or writes the canonical text (pass/format.c), once it is proved to say the same. */
 #include "verb/verb.h"
 
 #include "pass/format.h"
+#include "pass/prove_text.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -53,41 +54,78 @@ static void print_diff(const char *name, const char *old, const char *new)
 	print_lines('+', b, b_end);
 }
 
+enum mode { MODE_PRINT, MODE_WRITE, MODE_CHECK, MODE_DIFF };
+
+/* The canonical text of every file, each proved to say what the file says: NULL, and told, where one does not. */
+static const char **format_all(struct run *run)
+{
+	const char **texts = arena_alloc(run->arena, (run->sources.files.len + 1) * sizeof(*texts)), *why;
+	for (uint32_t i = 0; i < run->sources.files.len; i++) {
+		texts[i] = format_file(run, i);
+		if (!prove_text(run, i, texts[i], &why))
+			continue;
+		fprintf(stderr,
+			"meshc: a bug of ours: the formatted text of %s does not say the same: %s\n"
+			"Nothing was written. Please report it with the policy.\n",
+			run->sources.files.at[i].name, why);
+		return NULL;
+	}
+	return texts;
+}
+
+/* 0 or 2. */
+static int show(const struct source_file *file, const char *text, enum mode mode)
+{
+	bool changes = strcmp(text, file->text) != 0, piped = strcmp(file->name, "-") == 0;
+	if (mode == MODE_CHECK && changes)
+		printf("%s\n", file->name);
+	else if (mode == MODE_DIFF && changes)
+		print_diff(file->name, file->text, text);
+	else if (mode == MODE_WRITE && changes && !piped)
+		return verb_rewrite(file->name, text);
+	else if (mode == MODE_PRINT || (mode == MODE_WRITE && piped))
+		fputs(text, stdout);
+	return EXIT_YES;
+}
+
+static int format_run(const struct options *options, struct run *run, enum mode mode)
+{
+	bool differs = false;
+	int code = EXIT_YES;
+	if (pipeline_parse(run))
+		diags_print(&run->diags, stderr, options->color);
+	if (run->diags.errors)
+		return EXIT_NO;
+	const char **texts = format_all(run);
+	if (!texts)
+		return EXIT_BUG;
+	for (uint32_t i = 0; i < run->sources.files.len; i++) {
+		differs |= strcmp(texts[i], run->sources.files.at[i].text) != 0;
+		code |= show(&run->sources.files.at[i], texts[i], mode);
+	}
+	return code ? EXIT_CANNOT : (mode == MODE_CHECK || mode == MODE_DIFF) && differs ? EXIT_NO : EXIT_YES;
+}
+
 int verb_fmt(const struct options *options, int argc, char **argv)
 {
-	bool write = false, only_check = false, diff = false, differs = false;
+	static const char *const flags[] = {[MODE_WRITE] = "-w", [MODE_CHECK] = "--check", [MODE_DIFF] = "--diff"};
+	enum mode mode = MODE_PRINT;
 	struct run run;
 	int paths = 0;
 	for (int i = 1; i < argc; i++) {
-		write |= strcmp(argv[i], "-w") == 0;
-		only_check |= strcmp(argv[i], "--check") == 0;
-		diff |= strcmp(argv[i], "--diff") == 0;
+		enum mode flag = MODE_DIFF;
+		while (flag && strcmp(argv[i], flags[flag]) != 0)
+			flag--;
+		if (flag && mode && mode != flag)
+			return verb_cannot("one of -w, --check and --diff");
+		mode = flag ? flag : mode;
 		if (argv[i][0] != '-' || !argv[i][1])
 			argv[1 + paths++] = argv[i];
 	}
-	if (write + only_check + diff > 1)
-		return verb_cannot("one of -w, --check and --diff");
 	int code = verb_read(options, &run, paths, argv + 1);
 	if (code)
 		return code;
-	if (pipeline_parse(&run))
-		diags_print(&run.diags, stderr, options->color);
-	if (run.diags.errors)
-		return EXIT_NO;
-	for (uint32_t i = 0; i < run.sources.files.len; i++) {
-		const struct source_file *file = &run.sources.files.at[i];
-		const char *text = format_file(&run, i);
-		bool changes = strcmp(text, file->text) != 0;
-		differs |= changes;
-		if (only_check && changes)
-			printf("%s\n", file->name);
-		else if (diff && changes)
-			print_diff(file->name, file->text, text);
-		else if (write && changes && strcmp(file->name, "-") != 0)
-			code |= verb_rewrite(file->name, text);
-		else if (!only_check && !diff && (!write || strcmp(file->name, "-") == 0))
-			fputs(text, stdout);
-	}
+	code = format_run(options, &run, mode);
 	verb_done(&run);
-	return code ? EXIT_CANNOT : (only_check || diff) && differs ? EXIT_NO : EXIT_YES;
+	return code;
 }

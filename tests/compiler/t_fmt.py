@@ -1,4 +1,4 @@
-"""fmt: idempotent, loses no comment, means the same."""
+"""fmt: idempotent, loses no comment, means the same. That its own proof can fail: tests/unit/test_prove_text.c."""
 import json
 import random
 import re
@@ -58,6 +58,11 @@ def files():
     folder.write("bad.mesh", "mesh ;")
     code = folder.run("fmt", "-w", "bad.mesh")[0]
     expect("fmt -w: a text with errors stays", code == 1 and folder.read("bad.mesh") == b"mesh ;", code)
+    folder.write("p.mesh", SMALL)
+    code = folder.run("fmt", "-w", "p.mesh", "bad.mesh")[0]
+    expect("fmt -w: one with errors, none is written", code == 1 and folder.read("p.mesh").decode() == SMALL, code)
+    code = folder.run("fmt", "-w", "--check", "p.mesh")[0]
+    expect("fmt -w --check: one of them", code == 2 and folder.read("p.mesh").decode() == SMALL, code)
 
 
 def run():
