@@ -66,6 +66,20 @@ struct diag *diag_add(struct diags *diags, enum diag_code code, struct span span
 
 static const char *const colors[] = {"\033[1;36m", "\033[1;35m", "\033[1;31m"};
 
+/* What shows nothing, or turns the text around, is a '?' a byte: the caret stays below its place. */
+static void print_line(FILE *out, const char *text, size_t len)
+{
+	uint32_t code;
+	for (size_t i = 0; i < len;) {
+		size_t hidden = source_invisible(text, text + i, &code);
+		if (hidden)
+			fprintf(out, "%.*s", (int)hidden, "????");
+		else
+			fputc(text[i], out);
+		i += hidden ? hidden : 1;
+	}
+}
+
 static void print_excerpt(const struct diags *diags, struct span span, FILE *out, bool color)
 {
 	const struct source_file *file = &diags->sources->files.at[span.file];
@@ -76,7 +90,9 @@ static void print_excerpt(const struct diags *diags, struct span span, FILE *out
 	uint32_t width = span.len ? span.len : 1;
 	if (column - 1 + width > len)
 		width = column - 1 < len ? len - (column - 1) : 1;
-	fprintf(out, "%5u | %.*s\n      | ", line, (int)(len < 200 ? len : 200), text);
+	fprintf(out, "%5u | ", line);
+	print_line(out, text, len < 200 ? len : 200);
+	fputs("\n      | ", out);
 	for (uint32_t i = 0; i + 1 < column && i < 200; i++)
 		fputc(text[i] == '\t' ? '\t' : ' ', out);
 	fputs(color ? "\033[1;32m" : "", out);

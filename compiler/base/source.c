@@ -11,7 +11,8 @@
 
 enum { FOLDER_DEPTH = 16, FOLDER_FILES = 4096 };
 
-/* RFC 3629: no overlong forms, no surrogates; control characters other than white space are refused. */
+/* RFC 3629: no overlong forms, no surrogates. Control characters are the parser's to refuse, by their place;
+ * with a NUL in it this is no text at all. */
 static bool is_text(const unsigned char *text, size_t len)
 {
 	for (size_t i = 0; i < len;) {
@@ -21,8 +22,7 @@ static bool is_text(const unsigned char *text, size_t len)
 			      : c >= 0xe0 && c < 0xf0 ? 2
 			      : c >= 0xf0 && c < 0xf5 ? 3
 						      : 9;
-		if (more == 9 || i + more >= len + (more == 0) || (c < 0x20 && !strchr("\t\n\r", c)) || c == 0x7f ||
-		    c == 0)
+		if (more == 9 || i + more >= len + (more == 0) || c == 0)
 			return false;
 		for (size_t k = 1; k <= more; k++)
 			if ((text[i + k] & 0xc0) != 0x80)
@@ -35,12 +35,52 @@ static bool is_text(const unsigned char *text, size_t len)
 	return true;
 }
 
+/* Unicode 15: controls, format characters, fillers, tags. Joiners (U+200C, U+200D) have a meaning between
+ * letters that are not ASCII. */
+static bool is_invisible(uint32_t code, bool joins)
+{
+	static const struct {
+		uint32_t lo, hi;
+	} ranges[] = {{0x00, 0x08},	{0x0b, 0x0c},	  {0x0e, 0x1f},	    {0x7f, 0x9f},	{0xad, 0xad},
+		      {0x34f, 0x34f},	{0x61c, 0x61c},	  {0x115f, 0x1160}, {0x17b4, 0x17b5},	{0x180b, 0x180f},
+		      {0x200b, 0x200b}, {0x200e, 0x200f}, {0x2028, 0x202e}, {0x2060, 0x206f},	{0x3164, 0x3164},
+		      {0xfeff, 0xfeff}, {0xffa0, 0xffa0}, {0xfff9, 0xfffb}, {0x1d173, 0x1d17a}, {0xe0000, 0xe0fff}};
+	if (code == 0x200c || code == 0x200d)
+		return !joins;
+	for (size_t i = 0; i < sizeof(ranges) / sizeof(*ranges); i++)
+		if (code >= ranges[i].lo && code <= ranges[i].hi)
+			return true;
+	return false;
+}
+
+size_t source_invisible(const char *begin, const char *text, uint32_t *ret_code)
+{
+	const unsigned char *c = (const unsigned char *)text;
+	if ((*c >= ' ' && *c < 0x7f) || *c == '\n' || *c == '\t' || !*c || (*c >= 0x80 && *c < 0xc2))
+		return 0;
+	size_t len = *c < 0x80 ? 1 : *c < 0xe0 ? 2 : *c < 0xf0 ? 3 : 4;
+	uint32_t code = len == 1 ? *c : *c & (0x7f >> len);
+	for (size_t i = 1; i < len; i++) {
+		if ((c[i] & 0xc0) != 0x80)
+			return 0;
+		code = code << 6 | (c[i] & 0x3f);
+	}
+	bool joins = text > begin && (unsigned char)text[-1] >= 0x80 && c[len] >= 0x80;
+	bool bad = code == '\r' ? c[1] != '\n' : is_invisible(code, joins);
+	*ret_code = code;
+	return bad ? len : 0;
+}
+
 uint32_t sources_add(struct sources *sources, const char *name, const char *text, size_t len)
 {
+	bool bom = len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0;
+	text += bom ? 3 : 0;
+	len -= bom ? 3 : 0;
 	struct source_file file = {
 		.name = arena_copy(sources->arena, name, strlen(name)),
 		.text = arena_copy(sources->arena, text, len),
 		.len = len,
+		.bom = bom,
 	};
 	vec_push(sources->arena, &file.lines, 0);
 	for (size_t i = 0; i < len; i++)

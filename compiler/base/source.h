@@ -16,6 +16,7 @@ struct source_file {
 	const char *name; /* as the user wrote it; for a folder: FOLDER/relative */
 	const char *text; /* NUL-terminated */
 	size_t len;
+	bool bom;	     /* a byte order mark stood before it: no part of the text */
 	VEC(uint32_t) lines; /* offset of each line's first byte */
 };
 
@@ -34,6 +35,10 @@ int sources_read(struct sources *sources, const char *path);
 
 /* Adds text already in memory. Returns the file's number. */
 uint32_t sources_add(struct sources *sources, const char *name, const char *text, size_t len);
+
+/* Bytes of the character at TEXT, which begins at BEGIN, where it shows nothing or changes what others
+ * show: controls, bidirectional ones (CVE-2021-42574), fillers; its code point in *ret_code. 0: fine. */
+size_t source_invisible(const char *begin, const char *text, uint32_t *ret_code);
 
 /* Line and column, from 1; columns count bytes. */
 void sources_place(const struct sources *sources, struct span span, uint32_t *ret_line, uint32_t *ret_column);

@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-enum { STRING_LIMIT = 4096 };
+enum { STRING_LIMIT = 4096, NAME_LIMIT = 253, HIDDEN_LIMIT = 10, SHOWN_LIMIT = 80 };
 
 static const struct keyword {
 	const char *word;
@@ -25,8 +25,24 @@ int parser_text(struct parser *parser, YYSTYPE *value, struct span span, const c
 	return token;
 }
 
+/* A wrong name is one for all that: the grammar need not stumble over it, too. */
+static int bad_name(struct parser *parser, YYSTYPE *value, struct span span, const char *text, const char *message)
+{
+	struct span begin = {span.file, span.offset, span.len < SHOWN_LIMIT ? span.len : SHOWN_LIMIT};
+	diag_add(parser->diags, DIAG_BAD_TOKEN, begin, "%s", message);
+	return parser_text(parser, value, span, text, NAME);
+}
+
+int parser_unquoted(struct parser *parser, YYSTYPE *value, struct span span, const char *text)
+{
+	return bad_name(parser, value, span, text, "a name with other letters than a-z and A-Z is quoted");
+}
+
 int parser_word(struct parser *parser, YYSTYPE *value, struct span span, const char *text)
 {
+	if (span.len > NAME_LIMIT)
+		return bad_name(parser, value, span, text,
+				arena_printf(parser->arena, "a name of %u bytes: more than %d", span.len, NAME_LIMIT));
 	int token = NAME;
 	for (size_t i = 0; i < sizeof(keywords) / sizeof(*keywords); i++)
 		if (keywords[i].word[0] == text[0] && strcmp(keywords[i].word, text) == 0)
@@ -64,8 +80,8 @@ int parser_string(struct parser *parser, YYSTYPE *value, struct span span, const
 
 void parser_complain(struct parser *parser, struct span span, const char *message)
 {
-	if (span.len > 80)
-		span.len = 80;
+	if (span.len > SHOWN_LIMIT)
+		span.len = SHOWN_LIMIT;
 	diag_add(parser->diags, DIAG_BAD_TOKEN, span, "%s", message);
 	parser->complained = true;
 }
@@ -94,6 +110,28 @@ void parser_remember(struct parser *parser, void *head, void *last)
 	parser->lists[i].last = last;
 }
 
+/* What is read must be what is meant: strings and comments included. False: something hides in FILE. */
+static bool check_visible(struct run *run, uint32_t file)
+{
+	const struct source_file *source = &run->sources.files.at[file];
+	unsigned count = 0;
+	for (size_t i = 0; i < source->len && count < HIDDEN_LIMIT;) {
+		uint32_t code, next;
+		size_t len = source_invisible(source->text, source->text + i, &code), all = len;
+		while (all && (len = source_invisible(source->text, source->text + i + all, &next)))
+			all += len;
+		if (all) {
+			struct span span = {file, i, all};
+			diag_add(&run->diags, DIAG_BAD_TOKEN, span,
+				 "U+%04X does not show, or changes what does: what is read must be what is meant",
+				 code);
+			count++;
+		}
+		i += all ? all : 1;
+	}
+	return !count;
+}
+
 void parse(struct run *run)
 {
 	run->ast = arena_alloc(run->arena, sizeof(*run->ast));
@@ -102,6 +140,8 @@ void parse(struct run *run)
 		const struct source_file *file = &run->sources.files.at[i];
 		struct parser parser = {.arena = run->arena, .diags = &run->diags, .ast = run->ast, .file = i};
 		yyscan_t scanner;
+		if (!check_visible(run, i))
+			continue;
 		if (yylex_init_extra(&parser, &scanner))
 			abort();
 		yy_scan_bytes(file->text, file->len, scanner);

@@ -23,6 +23,8 @@ union YYSTYPE;
 int parser_text(struct parser *parser, union YYSTYPE *value, struct span span, const char *text, int token);
 int parser_number(struct parser *parser, union YYSTYPE *value, struct span span, const char *text);
 int parser_word(struct parser *parser, union YYSTYPE *value, struct span span, const char *text);
+/* A word with other letters than ASCII's: a name only in quotes. */
+int parser_unquoted(struct parser *parser, union YYSTYPE *value, struct span span, const char *text);
 int parser_string(struct parser *parser, union YYSTYPE *value, struct span span, const char *text);
 void parser_complain(struct parser *parser, struct span span, const char *message);
 void parser_comment(struct parser *parser, struct span span);

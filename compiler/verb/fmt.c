@@ -73,14 +73,21 @@ static const char **format_all(struct run *run)
 	return texts;
 }
 
-/* 0 or 2. */
-static int show(const struct source_file *file, const char *text, enum mode mode)
+/* As the file is, with the byte order mark that the canonical text has not. */
+static const char *old_text(const struct run *run, uint32_t file)
 {
-	bool changes = strcmp(text, file->text) != 0, piped = strcmp(file->name, "-") == 0;
+	const struct source_file *source = &run->sources.files.at[file];
+	return source->bom ? arena_printf(run->arena, "\xef\xbb\xbf%s", source->text) : source->text;
+}
+
+/* 0 or 2. */
+static int show(const struct source_file *file, const char *old, const char *text, enum mode mode)
+{
+	bool changes = strcmp(text, old) != 0, piped = strcmp(file->name, "-") == 0;
 	if (mode == MODE_CHECK && changes)
 		printf("%s\n", file->name);
 	else if (mode == MODE_DIFF && changes)
-		print_diff(file->name, file->text, text);
+		print_diff(file->name, old, text);
 	else if (mode == MODE_WRITE && changes && !piped)
 		return verb_rewrite(file->name, text);
 	else if (mode == MODE_PRINT || (mode == MODE_WRITE && piped))
@@ -100,8 +107,9 @@ static int format_run(const struct options *options, struct run *run, enum mode 
 	if (!texts)
 		return EXIT_BUG;
 	for (uint32_t i = 0; i < run->sources.files.len; i++) {
-		differs |= strcmp(texts[i], run->sources.files.at[i].text) != 0;
-		code |= show(&run->sources.files.at[i], texts[i], mode);
+		const char *old = old_text(run, i);
+		differs |= strcmp(texts[i], old) != 0;
+		code |= show(&run->sources.files.at[i], old, texts[i], mode);
 	}
 	return code ? EXIT_CANNOT : (mode == MODE_CHECK || mode == MODE_DIFF) && differs ? EXIT_NO : EXIT_YES;
 }

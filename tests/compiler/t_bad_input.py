@@ -101,9 +101,55 @@ POLICIES = [
     ("NUL in the text", b"mesh m\x00: trust", 2, r"UTF-8"),
     ("binary", bytes(range(256)) * 50, 2, r"UTF-8"),
     ("UTF-16", HEAD.encode("utf-16"), 2, r"UTF-8"),
-    ("a UTF-8 name without quotes", HEAD + "service é { tcp 1; }\n", 1, r"^bad\.mesh:5:9: error\[M0003\]"),
+    ("a UTF-8 name without quotes", HEAD + "service é { tcp 1; }\n", 1, r"^bad\.mesh:5:9: error\[M0003\]: a name with other letters.*\n.*\n.*\n1 error"),
     ("100 MB", b"# a comment\n" * (100 * 1000 * 1000 // 12), 2, r"16 MiB"),
 ]
+
+
+HIDDEN = [0x1, 0x8, 0x1b, 0x7f, 0x85, 0xad, 0x61c, 0x200b, 0x200d, 0x200e, 0x2028, 0x202a, 0x202b, 0x202c, 0x202d, 0x202e, 0x2060, 0x2066, 0x2067, 0x2068, 0x2069, 0xfeff, 0xe0041]
+PLACES = {"a comment": (HEAD + "# a@b\n", 5, 4), "a string": (HEAD + 'allow r: from s to h when http.path == "/a@b";\n', 5, 43), "a name": (HEAD + "service t@ { tcp 1; }\n", 5, 10)}
+
+
+def hidden():
+    """What is read is what is meant: nothing hides, and no message prints what would hide."""
+    folder = Folder()
+    for code in HIDDEN:
+        for where, (text, line, column) in PLACES.items():
+            folder.write("bad.mesh", text.replace("@", chr(code)))
+            for verb in ("check", "fmt"):
+                got, out, err = folder.run(verb, "bad.mesh")
+                expect(f"{verb}: U+{code:04X} in {where}", got == 1 and err.startswith(f"bad.mesh:{line}:{column}: error[M0003]: U+{code:04X} ") and
+                       chr(code) not in out + err and err.count("error[") == 1, f"exit {got} {err!r}")
+    for name, text in [("CRLF", HEAD.replace("\n", "\r\n")), ("joined letters", HEAD + "# \u0646\u200c\u0627 \U0001f469\u200d\U0001f4bb \u26a0\ufe0f\n"), ("tabs", HEAD.replace(" ", "\t"))]:
+        code, _, err = folder.run("check", "-", stdin=text)
+        expect(f"check: {name}", code == 0, err)
+    code, _, err = folder.run("check", "-", stdin=HEAD + "# fine\rallow r: from s to h;\n")
+    expect("check: a carriage return that ends no line", code == 1 and "-:5:7: error[M0003]: U+000D" in err, err)
+
+
+def byte_order_mark():
+    folder = Folder()
+    text = folder.run("fmt", "-", stdin=HEAD)[1].encode()
+    folder.write("bom.mesh", b"\xef\xbb\xbf" + text)
+    code, _, err = folder.run("check", "bom.mesh")
+    expect("check: a byte order mark", code == 0, err)
+    code, _, err = folder.run("check", "-", stdin=b"\xef\xbb\xbfmsh")
+    expect("check: a byte order mark has no columns", err.startswith("-:1:1: error[M0001]: 'msh'"), err)
+    code, _, err = folder.run("check", "-", stdin=b"\xef\xbb\xbf\xef\xbb\xbf" + text)
+    expect("check: two byte order marks", code == 1 and err.startswith("-:1:1: error[M0003]: U+FEFF"), err)
+    expect("fmt --check: the canonical text has none", folder.run("fmt", "--check", "bom.mesh")[:2] == (1, "bom.mesh\n"))
+    expect("fmt --diff: a byte order mark goes", "\n-\ufeffmesh" in folder.run("fmt", "--diff", "bom.mesh")[1])
+    folder.run("fmt", "-w", "bom.mesh")
+    expect("fmt -w: a byte order mark goes", folder.read("bom.mesh") == text, folder.read("bom.mesh")[:40])
+
+
+def long_names():
+    folder = Folder()
+    for count, wants in ((253, 0), (254, 1), (100000, 1)):
+        name = "a" * count
+        code, _, err = folder.run("check", "-", stdin=HEAD + f"service {name} {{ tcp 1; }}\nallow r: from {name} to s;\n")
+        expect(f"a name of {count} bytes", code == wants and err.count("error[") == 2 * wants and
+               (not wants or f"-:5:9: error[M0003]: a name of {count} bytes: more than 253" in err), err[:500])
 
 
 # declaration, column, what may come there, what was meant
@@ -214,6 +260,9 @@ def broken_texts():
 def run():
     policies()
     misspelt()
+    hidden()
+    byte_order_mark()
+    long_names()
     files()
     odd_files()
     broken_texts()
