@@ -42,7 +42,7 @@ static int print_answers(struct run *run, struct engine *engine, const struct as
 	for (size_t i = 0; i < asked->requests.len; i++) {
 		struct decision decision = engine_decision(run, &asked->requests.at[i], &answers[i]);
 		json_t *answer = answer_json(run, &asked->requests.at[i], &decision);
-		json_dumpf(answer, stdout, JSON_COMPACT);
+		json_dumpf(answer, stdout, JSON_COMPACT | VERB_REALS);
 		putchar('\n');
 		json_decref(answer);
 	}
