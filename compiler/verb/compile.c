@@ -7,6 +7,7 @@
 #include "pass/bundle.h"
 #include "pass/place.h"
 #include "pass/render.h"
+#include "verb/inspect.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -22,7 +23,17 @@ struct compile {
 	enum stage stage;
 	struct bundle_options bundle;
 	int target_major, target_minor;
+	unsigned budget; /* percent; 0: none was given */
 };
+
+static int take_budget(struct compile *compile, const char *value)
+{
+	char rest[3] = "";
+	if (value[0] < '0' || value[0] > '9' || sscanf(value, "%u%2s", &compile->budget, rest) < 1 ||
+	    (*rest && strcmp(rest, "%") != 0) || compile->budget < 1 || compile->budget > 100)
+		return verb_cannot("--budget wants a share from 1%% to 100%%, not '%s'", value);
+	return EXIT_YES;
+}
 
 static int take_flags(struct compile *compile, int argc, char **argv, int *ret_paths)
 {
@@ -47,6 +58,10 @@ static int take_flags(struct compile *compile, int argc, char **argv, int *ret_p
 			compile->bundle.version = strtoll(value, &end, 10);
 			if (errno || *end || end == value || compile->bundle.version < 1)
 				return verb_cannot("--policy-version wants a whole number from 1, not '%s'", value);
+		} else if ((value = verb_value(argv, &i, "--budget"))) {
+			int code = take_budget(compile, value);
+			if (code)
+				return code;
 		} else {
 			argv[paths++] = argv[i];
 		}
@@ -102,7 +117,9 @@ static int finish(const struct compile *compile, struct run *run, const struct p
 	if (bundle_make(run, plan, &compile->bundle, object, len, &bundle, &bundle_len))
 		return bug("the object that clang made is not the one that was asked for", NULL);
 	int code = EXIT_YES;
-	if (compile->key && bundle_sign(bundle, bundle_len, compile->key, &why))
+	if (compile->budget)
+		code = inspect_gate(run->arena, bundle, bundle_len, plan_bytes(plan), compile->budget);
+	if (!code && compile->key && bundle_sign(bundle, bundle_len, compile->key, &why))
 		code = verb_cannot("%s: %s", compile->key, why);
 	if (!code)
 		code = verb_write(compile->options->output ? compile->options->output : "policy.bpf.o", bundle,

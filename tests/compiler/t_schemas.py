@@ -41,6 +41,10 @@ def outputs():
         said = json.loads(folder.run("inspect", "--format=json", name)[1])
         yield "inspect", said
         yield "manifest", said["manifest"]
+    folder.write("next.mesh", SMALL.replace("deny no-world", "deny not-the-world").replace("10.96.0.10", "10.96.0.11"))
+    folder.run("compile", "-o", "next", "next.mesh")
+    for old, new in (("plain", "next"), ("signed", "plain"), ("plain", "plain")):
+        yield "inspect-diff", json.loads(folder.run("inspect", "--diff", "--format=json", old, new)[1])
     for seed in range(6):
         policy = settled(folder, random_policy.make(seed, l7=True))
         requests = random_policy.http_requests(policy, seed, 150)
