@@ -123,7 +123,8 @@ static void print_one(const struct diags *diags, const struct diag *diag, FILE *
 	if (diag->note)
 		fprintf(out, "note: %s\n", diag->note);
 	if (diag->fix)
-		fprintf(out, "fix (%s): replace with '%s'\n", diag->fix_sure ? "sure" : "perhaps", diag->fix);
+		fprintf(out, *diag->fix ? "fix (%s): replace with '%s'\n" : "fix (%s): remove it\n",
+			diag->fix_sure ? "sure" : "perhaps", diag->fix);
 }
 
 static int place_compare(const void *left, const void *right)

@@ -368,6 +368,14 @@ static node_id memo_keep(struct diagram *diagram, uint32_t op, node_id a, node_i
 	return result;
 }
 
+/* Neither is the default. */
+static uint32_t second_merge(uint32_t x, uint32_t y)
+{
+	uint32_t best = DIAGRAM_BEST(x) < DIAGRAM_BEST(y) ? x : y, other = best == x ? y : x;
+	uint32_t next = DIAGRAM_BEST(other) < TERMINAL_ALLOW ? DIAGRAM_NEXT_DENY : DIAGRAM_NEXT_ALLOW;
+	return DIAGRAM_BEST(best) | (DIAGRAM_NEXT(best) > next ? DIAGRAM_NEXT(best) : next) << 26;
+}
+
 /* The result where it needs no walk, or NOTHING. */
 static node_id apply_short(struct diagram *diagram, enum diagram_op op, node_id a, node_id b)
 {
@@ -395,6 +403,12 @@ static node_id apply_short(struct diagram *diagram, enum diagram_op op, node_id 
 		if (x == 0)
 			return b;
 		return both ? diagram_leaf(diagram, audit_union(diagram, x, y)) : NOTHING;
+	case DIAGRAM_SECOND:
+		if (a == b || y == TERMINAL_DEFAULT)
+			return a;
+		if (x == TERMINAL_DEFAULT)
+			return b;
+		return both ? diagram_leaf(diagram, second_merge(x, y)) : NOTHING;
 	}
 	return NOTHING;
 }

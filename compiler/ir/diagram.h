@@ -75,7 +75,7 @@ struct near model_near(struct arena *arena, const struct policy *policy, const s
 bool model_meets(struct arena *arena, const struct diagram *diagram, const struct request *request,
 		 const struct cond *cond);
 
-/* pass/analyze.c: never proofs, rules that never match, shadowed rules. */
+/* pass/analyze.c: never proofs, rules that never match, shadowed rules and who hides them. */
 void analyze(struct arena *arena, const struct policy *policy, const struct diagram *diagram, struct diags *diags);
 
 #endif

@@ -39,7 +39,18 @@ struct diagram_dst {
 #define DIAGRAM_YES_VALUE 0u
 #define DIAGRAM_NO_VALUE TERMINAL_DEFAULT
 
-enum diagram_op { DIAGRAM_MIN, DIAGRAM_AND, DIAGRAM_AND_NOT, DIAGRAM_UNION /* of audit sets */ };
+enum diagram_op {
+	DIAGRAM_MIN,
+	DIAGRAM_AND,
+	DIAGRAM_AND_NOT,
+	DIAGRAM_UNION, /* of audit sets */
+	DIAGRAM_SECOND /* of the verdicts of two sets of rules without one in common: see below */
+};
+
+/* What DIAGRAM_SECOND makes of verdict terminals: which rule decides, and what would without it. */
+#define DIAGRAM_BEST(terminal) ((terminal) & 0x3ffffffu)
+#define DIAGRAM_NEXT(terminal) ((terminal) >> 26)
+enum diagram_next { DIAGRAM_NEXT_DEFAULT, DIAGRAM_NEXT_ALLOW, DIAGRAM_NEXT_DENY };
 
 struct diagram *diagram_create(struct arena *arena, const struct policy *policy);
 struct diagram_dst *diagram_dst(const struct diagram *diagram, uint32_t dst);

@@ -1,12 +1,14 @@
 /* Theorems and lint, read off the diagram: never, rules that match nothing, rules that others hide. */
 #include "ir/literal.h"
 #include "ir/witness.h"
+#include "pass/cover.h"
 
 #include <stdlib.h>
 
 enum {
 	WITNESS_LIMIT = 1 << 20, /* pairs of nodes that one proof may look at behind the L4 levels */
 	PORT_FIRST = 1,		 /* nobody is asked on port 0 */
+	COVER_LIMIT = 1 << 20,	 /* destinations of shadowed rules that are looked at for who hides them */
 };
 
 struct analyzer {
@@ -14,6 +16,7 @@ struct analyzer {
 	const struct policy *policy;
 	struct diagram *diagram;
 	struct diags *diags;
+	size_t covered; /* destinations that report_shadowed looked at */
 };
 
 /* ---- Searching for an allowed request ------------------------------------------------------------ */
@@ -22,14 +25,14 @@ struct search {
 	struct analyzer *analyzer;
 	uint32_t dst;
 	bool default_allows, any; /* any: whatever the verdict (does a rule match at all?) */
-	struct hunted { /* pairs that lead nowhere: open addressing */
+	struct hunted {		  /* pairs that lead nowhere: open addressing */
 		uint64_t *at;
 		size_t len, cap;
 	} barren;
 	size_t work;
 	uint32_t values[LEVEL_STRING]; /* of the witness */
-	uint32_t *classes;  /* accept class + 1 by string field, or WITNESS_FREE */
-	const char **texts; /* the witness's strings */
+	uint32_t *classes;	       /* accept class + 1 by string field, or WITNESS_FREE */
+	const char **texts;	       /* the witness's strings */
 	uint32_t terminal;
 	bool gave_up;
 };
@@ -155,8 +158,8 @@ static bool find(struct search *search, node_id verdict, node_id wanted)
 
 static void search_begin(struct search *search, struct analyzer *analyzer, uint32_t dst)
 {
-	*search = (struct search){.analyzer = analyzer, .dst = dst,
-				  .default_allows = analyzer->policy->defaults.at[dst] != VERDICT_DENY};
+	*search = (struct search){
+		.analyzer = analyzer, .dst = dst, .default_allows = analyzer->policy->defaults.at[dst] != VERDICT_DENY};
 	uint32_t fields = diagram_dst(analyzer->diagram, dst)->fields->count;
 	search->values[LEVEL_PORT] = PORT_FIRST;
 	search->classes = arena_alloc(analyzer->arena, fields * sizeof(*search->classes));
@@ -203,7 +206,8 @@ static const char *request_words(const struct search *search)
 	return arena_printf(analyzer->arena, "from %s%s to %s %s port %u%s",
 			    src < policy->classes.len ? policy->classes.at[src].name : "?",
 			    block_text(analyzer, search->values[LEVEL_BLOCK]), policy->classes.at[search->dst].name,
-			    search->values[LEVEL_PROTOCOL] ? "udp" : "tcp", search->values[LEVEL_PORT], strings_text(search));
+			    search->values[LEVEL_PROTOCOL] ? "udp" : "tcp", search->values[LEVEL_PORT],
+			    strings_text(search));
 }
 
 static void report_never(struct analyzer *analyzer, const struct policy_never *never, const struct search *search,
@@ -212,9 +216,10 @@ static void report_never(struct analyzer *analyzer, const struct policy_never *n
 	const struct policy *policy = analyzer->policy;
 	bool by_default = search->terminal == TERMINAL_DEFAULT;
 	const struct policy_rule *rule = by_default ? NULL : &policy->rules.at[search->terminal - TERMINAL_ALLOW];
-	struct diag *diag = diag_add(analyzer->diags, DIAG_NEVER, never->span, "'%s' does not hold: a request %s%s is allowed %s%s%s",
-				     never->text, request_words(search), chain, by_default ? "by default" : "by '",
-				     rule ? rule->name : "", rule ? "'" : "");
+	struct diag *diag =
+		diag_add(analyzer->diags, DIAG_NEVER, never->span,
+			 "'%s' does not hold: a request %s%s is allowed %s%s%s", never->text, request_words(search),
+			 chain, by_default ? "by default" : "by '", rule ? rule->name : "", rule ? "'" : "");
 	if (rule) {
 		diag->spans[1] = rule->span;
 		diag->labels[1] = "this rule allows it";
@@ -224,8 +229,8 @@ static void report_never(struct analyzer *analyzer, const struct policy_never *n
 
 static void report_gave_up(struct analyzer *analyzer, struct span span, const char *what)
 {
-	diag_add(analyzer->diags, DIAG_BOUND, span, "%s can be neither proved nor refuted within a million steps", what)->note =
-		"its destinations have too many patterns on too many fields";
+	diag_add(analyzer->diags, DIAG_BOUND, span, "%s can be neither proved nor refuted within a million steps", what)
+		->note = "its destinations have too many patterns on too many fields";
 }
 
 /* ---- never ---------------------------------------------------------------------------------------- */
@@ -240,7 +245,8 @@ static void prove_never(struct analyzer *analyzer, const struct policy_never *ne
 		if (ports == diagram_no(diagram) || dst == CLASS_UNKNOWN || dst == CLASS_CONFLICT)
 			continue;
 		search_begin(&search, analyzer, dst);
-		if (find(&search, diagram_root(diagram, DIAGRAM_VERDICT, dst), diagram_apply(diagram, DIAGRAM_AND, from, ports))) {
+		if (find(&search, diagram_root(diagram, DIAGRAM_VERDICT, dst),
+			 diagram_apply(diagram, DIAGRAM_AND, from, ports))) {
 			report_never(analyzer, never, &search, "");
 			return;
 		}
@@ -264,7 +270,7 @@ static node_id class_node(struct analyzer *analyzer, uint32_t class)
 }
 
 struct chain {
-	uint32_t *via;  /* by class: from which class it was reached; itself: at the first hop */
+	uint32_t *via; /* by class: from which class it was reached; itself: at the first hop */
 	bool *reached;
 	VEC(uint32_t) queue;
 };
@@ -280,20 +286,23 @@ static const char *chain_text(struct analyzer *analyzer, const struct chain *cha
 }
 
 /* Where a request of FROM may go in one hop; false: the never is broken (and reported). */
-static bool hop(struct analyzer *analyzer, const struct policy_never *never, struct chain *chain, node_id from, uint32_t class)
+static bool hop(struct analyzer *analyzer, const struct policy_never *never, struct chain *chain, node_id from,
+		uint32_t class)
 {
 	struct diagram *diagram = analyzer->diagram;
 	const struct policy *policy = analyzer->policy;
 	struct search search;
 	for (uint32_t dst = CLASS_WORLD; dst < policy->classes.len; dst++) {
 		node_id ports = diagram_ports(diagram, &never->to, dst);
-		bool on = dst < policy->sources && policy->classes.at[dst].kind != CLASS_IDENTITY && !chain->reached[dst];
+		bool on =
+			dst < policy->sources && policy->classes.at[dst].kind != CLASS_IDENTITY && !chain->reached[dst];
 		if (dst == CLASS_CONFLICT || (!on && ports == diagram_no(diagram)))
 			continue;
 		search_begin(&search, analyzer, dst);
-		if (ports != diagram_no(diagram) &&
-		    find(&search, diagram_root(diagram, DIAGRAM_VERDICT, dst), diagram_apply(diagram, DIAGRAM_AND, from, ports))) {
-			report_never(analyzer, never, &search, class == UINT32_MAX ? "" : chain_text(analyzer, chain, class));
+		if (ports != diagram_no(diagram) && find(&search, diagram_root(diagram, DIAGRAM_VERDICT, dst),
+							 diagram_apply(diagram, DIAGRAM_AND, from, ports))) {
+			report_never(analyzer, never, &search,
+				     class == UINT32_MAX ? "" : chain_text(analyzer, chain, class));
 			return false;
 		}
 		search_begin(&search, analyzer, dst);
@@ -326,7 +335,8 @@ static bool matches_something(struct analyzer *analyzer, const struct policy_rul
 	struct search search;
 	for (size_t i = 0; i < rule->to.in.len; i++)
 		for (uint32_t k = 0; k < rule->to.in.at[i].classes.count; k++)
-			for (uint32_t dst = rule->to.in.at[i].classes.at[k].lo; dst <= rule->to.in.at[i].classes.at[k].hi; dst++) {
+			for (uint32_t dst = rule->to.in.at[i].classes.at[k].lo;
+			     dst <= rule->to.in.at[i].classes.at[k].hi; dst++) {
 				node_id node = diagram_rule(diagram, rule->rank, dst);
 				if (node == diagram_no(diagram))
 					continue;
@@ -360,6 +370,53 @@ static void mark_deciding(struct analyzer *analyzer, node_id node, bool *seen, b
 		mark_deciding(analyzer, edges[i].child, seen, decides);
 }
 
+static void cover_target(struct analyzer *analyzer, const struct policy_rule *rule, struct range dsts,
+			 struct cover *cover)
+{
+	struct diagram *diagram = analyzer->diagram;
+	for (uint32_t dst = dsts.lo; dst <= dsts.hi && !cover->gave_up; dst++) {
+		node_id node = diagram_rule(diagram, rule->rank, dst);
+		if (node != diagram_no(diagram))
+			cover_add(diagram, diagram_root(diagram, DIAGRAM_VERDICT, dst), node, cover);
+		cover->gave_up |= ++analyzer->covered > COVER_LIMIT;
+	}
+}
+
+static struct cover cover_of(struct analyzer *analyzer, const struct policy_rule *rule)
+{
+	struct cover cover = {0};
+	for (size_t i = 0; i < rule->to.in.len; i++)
+		for (uint32_t k = 0; k < rule->to.in.at[i].classes.count; k++)
+			cover_target(analyzer, rule, rule->to.in.at[i].classes.at[k], &cover);
+	return cover;
+}
+
+static void report_shadowed(struct analyzer *analyzer, const struct policy_rule *rule)
+{
+	const struct policy *policy = analyzer->policy;
+	struct cover cover = cover_of(analyzer, rule);
+	if (!cover.count) {
+		diag_add(analyzer->diags, DIAG_SHADOWED, rule->span, "rule '%s' decides no request: others hide it",
+			 rule->name);
+		return;
+	}
+	const struct policy_rule *first = &policy->rules.at[cover.ranks[0]];
+	bool contradicts =
+		rule->effect == VERDICT_ALLOW && first->effect == VERDICT_DENY && cover.count == 1 && !cover.gave_up;
+	struct diag *diag = contradicts ? diag_add(analyzer->diags, DIAG_CONTRADICTION, rule->span,
+						   "allow '%s' allows nothing: deny '%s' denies all that it matches",
+						   rule->name, first->name)
+					: diag_add(analyzer->diags, DIAG_SHADOWED, rule->span,
+						   "rule '%s' decides no request: %s decide%s all that it matches",
+						   rule->name, cover_names(analyzer->arena, policy, &cover),
+						   cover.count == 1 && !cover.gave_up ? "s" : "");
+	diag->spans[1] = first->span;
+	diag->labels[1] = contradicts ? "this deny" : "this one decides instead";
+	diag->note = contradicts ? "a deny beats every allow: narrow the deny (`except`), or remove the allow"
+				 : "a deny beats every allow; among rules of one kind those without L7 conditions come "
+				   "first, then the lower name";
+}
+
 static void check_rules(struct analyzer *analyzer)
 {
 	const struct policy *policy = analyzer->policy;
@@ -371,12 +428,11 @@ static void check_rules(struct analyzer *analyzer)
 		const struct policy_rule *rule = &policy->rules.at[i];
 		bool gave_up = false;
 		if (!matches_something(analyzer, rule, &gave_up) && !gave_up)
-			diag_add(analyzer->diags, DIAG_UNREACHABLE, rule->span, "rule '%s' can match no request", rule->name)->note =
-				"its sources, ports or conditions exclude each other";
-		else if (!decides[i] && rule->effect != VERDICT_AUDIT)
-			diag_add(analyzer->diags, DIAG_SHADOWED, rule->span, "rule '%s' decides no request: others hide it",
+			diag_add(analyzer->diags, DIAG_UNREACHABLE, rule->span, "rule '%s' can match no request",
 				 rule->name)
-				->note = "a deny beats every allow; among rules of one kind those without L7 conditions come first, then the lower name";
+				->note = "its sources, ports or conditions exclude each other";
+		else if (!decides[i] && rule->effect != VERDICT_AUDIT)
+			report_shadowed(analyzer, rule);
 	}
 }
 
@@ -400,14 +456,15 @@ static void check_address_only(struct analyzer *analyzer)
 	}
 	if (first)
 		diag_add(analyzer->diags, DIAG_ADDRESS_ONLY, first->name_span,
-			 "%zu rule%s allow%s by the source's address alone, this one first", count, count == 1 ? "" : "s",
-			 count == 1 ? "s" : "")
+			 "%zu rule%s allow%s by the source's address alone, this one first", count,
+			 count == 1 ? "" : "s", count == 1 ? "s" : "")
 			->note = "without `mtls strict` whoever holds the address holds the identity";
 }
 
 void analyze(struct arena *arena, const struct policy *policy, const struct diagram *diagram, struct diags *diags)
 {
-	struct analyzer analyzer = {arena, policy, (struct diagram *)diagram, diags};
+	struct analyzer analyzer = {
+		.arena = arena, .policy = policy, .diagram = (struct diagram *)diagram, .diags = diags};
 	for (size_t i = 0; i < policy->nevers.len; i++) {
 		if (policy->nevers.at[i].through_any)
 			prove_through_any(&analyzer, &policy->nevers.at[i]);

@@ -3,6 +3,7 @@
 
 #include "ir/ast.h"
 #include "pass/digest.h"
+#include "pass/lint.h"
 
 /* ---- Cost --------------------------------------------------------------------------------------- */
 
@@ -114,6 +115,8 @@ static int check_once(const struct options *options, bool fix, int pathc, char *
 		diag_add(&run.diags, DIAG_MTLS_ABSENT, run.ast->mesh->name.span,
 			 "no mtls statement: connections are not protected")
 			->note = "say `mtls strict;`, or `mtls off because \"...\";` to mean it";
+	if (run.diagram && !run.diags.errors)
+		lint(&run);
 	*ret_fixed = 0;
 	code = verb_match(options, &run);
 	if (!code && fix)
