@@ -70,6 +70,11 @@ void coverage_note(struct coverage *coverage, const struct request *request, con
 		note_atoms(coverage, dst->rules.at[i], request);
 }
 
+bool coverage_has_rule(const struct coverage *coverage, uint32_t rank)
+{
+	return coverage->rules[rank];
+}
+
 static size_t touched_rules(const struct coverage *coverage)
 {
 	size_t count = 0;

@@ -2,7 +2,7 @@
 #include "verb/answer.h"
 
 #include "pass/engine.h"
-#include "verb/coverage.h"
+#include "verb/suggest.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -21,7 +21,7 @@ struct testing {
 	const struct options *options;
 	struct run *run;
 	const char *filter; /* NULL: all */
-	bool model, kernel, watch, covers;
+	bool model, kernel, watch, covers, suggests;
 	struct engine *engine;
 	struct coverage *coverage; /* NULL: not asked for (covers) */
 	long threshold;
@@ -281,22 +281,38 @@ static int judge(const struct testing *testing)
 	return EXIT_NO;
 }
 
+/* Standard output is policy text, and nothing else: it may go straight to the end of a file. */
+static int suggest_missing(struct testing *testing)
+{
+	int code = suggest_print(testing->run, testing->coverage);
+	if (code || !testing->failed)
+		return code;
+	fprintf(stderr, "meshc: %zu expectations fail: `meshc test` says which\n", testing->failed);
+	return EXIT_NO;
+}
+
+static int report(struct testing *testing)
+{
+	if (testing->suggests)
+		return suggest_missing(testing);
+	print_results(testing);
+	return judge(testing);
+}
+
 static int test_once(struct testing *testing, int pathc, char **paths)
 {
 	struct run *run = testing->run;
 	int code = verb_load(testing->options, run, pathc, paths);
-	if (!code && !run->policy->tests.len)
+	if (!code && !run->policy->tests.len && !testing->suggests)
 		code = verb_cannot("the policy has no test block: nothing was checked");
 	if (!code && testing->kernel)
 		code = open_engine(testing);
-	if (!code && testing->covers)
+	if (!code && (testing->covers || testing->suggests))
 		testing->coverage = coverage_create(run);
 	if (!code)
 		code = run_tests(testing);
 	if (!code)
-		print_results(testing);
-	if (!code)
-		code = judge(testing);
+		code = report(testing);
 	engine_destroy(testing->engine);
 	return code;
 }
@@ -346,6 +362,8 @@ static int take_flags(struct testing *testing, int argc, char **argv, int *ret_p
 			testing->covers = true;
 		} else if (strcmp(argv[i], "--coverage") == 0) {
 			testing->covers = true;
+		} else if (strcmp(argv[i], "--suggest") == 0) {
+			testing->suggests = true;
 		} else if (strcmp(argv[i], "--watch") == 0) {
 			testing->watch = true;
 		} else {
@@ -353,6 +371,10 @@ static int take_flags(struct testing *testing, int argc, char **argv, int *ret_p
 		}
 	}
 	*ret_paths = paths;
+	if (testing->suggests && (testing->watch || testing->covers || strcmp(testing->options->format, "text") != 0))
+		return verb_cannot(
+			"--suggest prints policy text alone: no --coverage, --threshold, --watch or --format "
+			"with it");
 	return EXIT_YES;
 }
 
