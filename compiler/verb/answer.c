@@ -162,24 +162,3 @@ json_t *answer_request(struct run *run, const struct request *request)
 	json_decref(headers);
 	return line;
 }
-
-void answer_print_misses(FILE *out, const char *indent, struct run *run, const struct request *request,
-			 const struct decision *decision)
-{
-	const struct diagram_dst *dst = diagram_dst(run->diagram, request->dst);
-	unsigned shown = 0;
-	for (size_t i = 0; i < dst->rules.len && shown < 5; i++) {
-		const struct policy_rule *rule = &run->policy->rules.at[dst->rules.at[i]];
-		struct near near = model_near(run->arena, run->policy, run->diagram, request, rule->rank);
-		if (near.from + near.to + near.when != 2 || (rule->effect == VERDICT_ALLOW) == decision->allow)
-			continue;
-		fprintf(out, "%snear: %s (%s) would %s, but not %s: %s\n", indent, rule->name,
-			sources_where(run->arena, &run->sources, rule->span),
-			rule->effect == VERDICT_ALLOW ? "allow" : "match",
-			!near.from ? "this source"
-			: !near.to ? "this port"
-				   : "this request",
-			policy_rule_text(run->arena, run->policy, rule->rank));
-		shown++;
-	}
-}

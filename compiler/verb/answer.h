@@ -10,7 +10,7 @@ json_t *answer_json(struct run *run, const struct request *request, const struct
 const char *answer_text(struct run *run, const struct decision *decision);
 /* A line that `why --requests` answers the same; owned. */
 json_t *answer_request(struct run *run, const struct request *request);
-/* Rules that miss the request by one part alone, a line each behind INDENT. */
+/* verb/near.c: rules that miss the request by one part alone, a line each behind INDENT. */
 void answer_print_misses(FILE *out, const char *indent, struct run *run, const struct request *request,
 			 const struct decision *decision);
 /* The subset where it is certain, else NULL. */

@@ -2,6 +2,7 @@
 #include "verb/answer.h"
 
 #include "ir/request.h"
+#include "verb/near.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -21,6 +22,12 @@ static void print_rules(struct run *run, const char *title, const uint32_t *rank
 		       policy_rule_text(run->arena, run->policy, ranks[i]));
 }
 
+/* Where the rules decided. */
+static bool has_near(const struct decision *decision)
+{
+	return !decision->depends && !decision->refused && !decision->unknown;
+}
+
 static void print_answer(struct run *run, const struct request *request, const struct decision *decision)
 {
 	json_t *answer = answer_json(run, request, decision);
@@ -34,7 +41,7 @@ static void print_answer(struct run *run, const struct request *request, const s
 	print_rules(run, "audited by", decision->audits, decision->audit_count);
 	json_object_foreach ((json_t *)shares, name, share)
 		printf("  %5.1f %% to %s\n", json_real_value(share) * 100, name);
-	if (!decision->depends && !decision->refused)
+	if (has_near(decision))
 		answer_print_misses(stdout, "  ", run, request, decision);
 	json_decref(answer);
 }
@@ -47,6 +54,8 @@ static void show_answer(const struct options *options, struct run *run, const st
 		return;
 	}
 	json_t *answer = answer_json(run, request, decision);
+	if (has_near(decision))
+		json_object_set_new(answer, "near", near_json(run, request, decision));
 	json_dumpf(answer, stdout, JSON_COMPACT | VERB_REALS);
 	putchar('\n');
 	json_decref(answer);
