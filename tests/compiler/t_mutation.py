@@ -57,9 +57,11 @@ def mutants(name, text):
 
 
 def near(text, said, line, token):
-    """The first message stands at the slip, or at a use of the name that is no longer declared, and says so."""
+    """The first message stands at the slip (lines without a token do not count), or at a use of the name that is
+    no longer declared, and says so."""
     at, message = int(said[2]), said[0]
-    if abs(at - line) <= NEAR:
+    between = text.splitlines()[min(at, line):max(at, line)]
+    if sum(bool(re.sub("#.*", "", one).strip()) for one in between) <= NEAR:
         return True
     if not said[4] or said[4] < "M0100":
         return False
