@@ -2,13 +2,17 @@
 #include "verb/answer.h"
 
 #include "ir/request.h"
+#include "pass/digest.h"
 #include "verb/near.h"
+#include "verb/why_flow.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
+enum { FLOWS_LIMIT_BYTES = 64 << 20 };
+
 struct why_options {
-	const char *requests;
+	const char *requests, *flow;
 	json_t *request; /* made of the flags */
 	bool fail_deny;
 };
@@ -46,34 +50,68 @@ static void print_answer(struct run *run, const struct request *request, const s
 	json_decref(answer);
 }
 
-static void show_answer(const struct options *options, struct run *run, const struct request *request,
-			const struct decision *decision)
+/* What was asked, and of whom: LINE is the request as it was read, FLOW the record that it is of, or NULL. */
+struct asked {
+	const json_t *line, *flow;
+	const char *digest; /* with FLOW: this policy's */
+};
+
+static json_t *whole_answer(struct run *run, const struct asked *asked, const struct request *request,
+			    const struct decision *decision)
 {
-	if (strcmp(options->format, "json") != 0) {
-		print_answer(run, request, decision);
-		return;
-	}
 	json_t *answer = answer_json(run, request, decision);
 	if (has_near(decision))
 		json_object_set_new(answer, "near", near_json(run, request, decision));
-	json_dumpf(answer, stdout, JSON_COMPACT | VERB_REALS);
-	putchar('\n');
-	json_decref(answer);
+	if (!asked->flow)
+		return answer;
+	json_t *matching = json_array();
+	for (uint32_t i = 0; i < decision->matching_count; i++)
+		json_array_append_new(matching, json_string(run->policy->rules.at[decision->matching[i]].name));
+	json_object_set_new(answer, "matching", matching);
+	json_object_set(answer, "request", (json_t *)asked->line);
+	json_object_set_new(answer, "flow", flow_compare(run, asked->digest, asked->flow, decision));
+	return answer;
+}
+
+static void show_answer(const struct options *options, struct run *run, const struct asked *asked,
+			const struct request *request, const struct decision *decision)
+{
+	if (strcmp(options->format, "json") == 0) {
+		json_t *answer = whole_answer(run, asked, request, decision);
+		json_dumpf(answer, stdout, JSON_COMPACT | VERB_REALS);
+		putchar('\n');
+		json_decref(answer);
+		return;
+	}
+	if (asked->flow) {
+		fputs("request: ", stdout);
+		json_dumpf(asked->line, stdout, JSON_COMPACT);
+		putchar('\n');
+	}
+	print_answer(run, request, decision);
+	if (asked->flow)
+		flow_print(run, asked->digest, asked->flow, decision, "  ");
 }
 
 /* 0, or -EINVAL with a sentence in WHY, and nothing is shown. */
-static int answer_one(const struct options *options, struct run *run, const json_t *line, bool *ret_deny,
-		      char why[REQUEST_WHY_BYTES])
+static int answer_asked(const struct options *options, struct run *run, const struct asked *asked, bool *ret_deny,
+			char why[REQUEST_WHY_BYTES])
 {
 	struct request request;
 	struct decision decision;
-	int r = request_read(run->arena, run->policy, line, &request, why);
+	int r = request_read(run->arena, run->policy, asked->line, &request, why);
 	if (r)
 		return r;
 	model_decide(run->arena, run->policy, run->diagram, &request, &decision);
 	*ret_deny |= !decision.allow && !decision.depends;
-	show_answer(options, run, &request, &decision);
+	show_answer(options, run, asked, &request, &decision);
 	return 0;
+}
+
+static int answer_one(const struct options *options, struct run *run, const json_t *line, bool *ret_deny,
+		      char why[REQUEST_WHY_BYTES])
+{
+	return answer_asked(options, run, &(struct asked){.line = line}, ret_deny, why);
 }
 
 /* A JSON line each, in order, whatever the line was: a script must not lose its place. */
@@ -128,6 +166,50 @@ static int answer_lines(const struct options *options, struct run *run, const ch
 	return code ? code : number ? EXIT_YES : verb_cannot("%s: no requests", path);
 }
 
+static int answer_flow(const struct options *options, struct run *run, const char *digest, const json_t *flow,
+		       bool *ret_deny, char why[REQUEST_WHY_BYTES])
+{
+	json_t *line = flow_request(run, flow, why);
+	if (!line)
+		return -EINVAL;
+	int r = answer_asked(options, run, &(struct asked){line, flow, digest}, ret_deny, why);
+	json_decref(line);
+	return r;
+}
+
+/* One record after the other, however they are broken into lines. */
+static int answer_flows(const struct options *options, struct run *run, const char *path, bool *ret_deny)
+{
+	char *text, why[REQUEST_WHY_BYTES];
+	json_error_t error;
+	size_t len, at = 0, number = 0;
+	int code = verb_slurp(path, FLOWS_LIMIT_BYTES, &text, &len);
+	if (code)
+		return code;
+	const char *digest = policy_digest(run);
+	for (;;) {
+		while (at < len && strchr(" \t\r\n", text[at]) && text[at])
+			at++;
+		if (at == len)
+			break;
+		number++;
+		json_t *flow = json_loadb(text + at, len - at, JSON_DISABLE_EOF_CHECK, &error);
+		if (!flow) {
+			code = verb_cannot("%s: record %zu: no JSON, %s", path, number, error.text);
+			show_error(options, "no JSON");
+			break;
+		}
+		at += error.position;
+		if (answer_flow(options, run, digest, flow, ret_deny, why)) {
+			code = verb_cannot("%s: record %zu: %s", path, number, why);
+			show_error(options, why);
+		}
+		json_decref(flow);
+	}
+	free(text);
+	return code ? code : number ? EXIT_YES : verb_cannot("%s: no records", path);
+}
+
 static int take_header(json_t *request, const char *value)
 {
 	const char *equals = strchr(value, '=');
@@ -177,6 +259,8 @@ static int take_flags(struct why_options *why, int argc, char **argv, int *ret_p
 			address = value;
 		else if ((value = verb_value(argv, &i, "--requests")))
 			why->requests = value;
+		else if ((value = verb_value(argv, &i, "--flow")))
+			why->flow = value;
 		else if ((value = verb_value(argv, &i, "--port")))
 			code = take_port(why->request, value);
 		else if ((value = verb_value(argv, &i, "--header")))
@@ -191,8 +275,11 @@ static int take_flags(struct why_options *why, int argc, char **argv, int *ret_p
 	else if (from || address)
 		json_object_set_new(why->request, "from", json_string(from ? from : address));
 	*ret_paths = paths - 1;
-	if (!code && !why->requests && (!json_object_get(why->request, "from") || !json_object_get(why->request, "to")))
-		return verb_cannot("say --from S --to D, or --requests FILE");
+	if (!code && why->flow && (why->requests || json_object_size(why->request)))
+		return verb_cannot("--flow FILE says it all: no other flag of a request with it");
+	if (!code && !why->requests && !why->flow &&
+	    (!json_object_get(why->request, "from") || !json_object_get(why->request, "to")))
+		return verb_cannot("say --from S --to D, --requests FILE or --flow FILE");
 	if (!code && why->requests && json_object_size(why->request))
 		return verb_cannot("--requests FILE says it all: no other flag of a request with it");
 	return code;
@@ -210,6 +297,8 @@ int verb_why(const struct options *options, int argc, char **argv)
 		code = verb_load(options, &run, paths, argv + 1);
 		if (!code && why.requests)
 			code = answer_lines(options, &run, why.requests, &deny);
+		else if (!code && why.flow)
+			code = answer_flows(options, &run, why.flow, &deny);
 		else if (!code && answer_one(options, &run, why.request, &deny, reason))
 			code = verb_cannot("%s", reason);
 		verb_done(&run);

@@ -52,6 +52,10 @@ def outputs():
         out = folder.run("why", "--format=json", "--requests=-", "p.mesh", stdin="".join(json.dumps(r) + "\n" for r in requests))[1]
         yield from (("request", r) for r in requests)
         yield from (("why", json.loads(a)) for a in out.splitlines())
+        ends = [{"rule": "default", "verdict": "deny", "protocol": "tcp", "from": {"service": s}, "to": {"service": d, "port": 80, "address": "192.0.2.1"}}
+                for s in ("world", "node", "other") for d in sorted({r["to"] for r in requests})]
+        out = folder.run("why", "--format=json", "--flow=-", "p.mesh", stdin="\n".join(json.dumps(e) for e in ends))[1]
+        yield from (("why", json.loads(a)) for a in out.splitlines())
         yield "check", json.loads(folder.run("check", "--format=json", "p.mesh")[1])
     for old in sorted(glob.glob(os.path.join(ROOT, "tests", "golden", "diff", "*.old.mesh"))):
         yield "diff", json.loads(folder.run("diff", "--format=json", old, old.replace(".old.", ".new."))[1])

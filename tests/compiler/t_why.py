@@ -47,9 +47,60 @@ def near(folder):
         expect(f"near {' '.join(words)}: text", code == 0 and f"  near: {rule} (" in out and f"would {would} if {unless}\n" in out, out + err)
 
 
+FLOW = {"id": 7, "time": "2026-06-01T12:00:00.000001Z", "generation": 3, "digest": None, "verdict": "allow", "passed": True, "protocol": "tcp",
+        "again": False, "hook": "connect", "rule": "post", "where": "p.mesh:8:1", "from": {"address": "10.1.0.5", "port": 40000, "service": "shop/frontend"},
+        "to": {"address": "10.1.0.9", "port": 5432, "service": "shop/ledger"}, "audit": []}
+
+
+def flow_cases(digest):
+    """(name, what the record has otherwise, rule today, differs, same policy)."""
+    world = {"address": "192.0.2.1", "service": "world"}
+    vip = {"address": "10.96.0.10", "port": 81}
+    yield "as the node said", {"digest": digest}, "post", None, True
+    yield "another policy, the same", {"digest": "sha256:" + "0" * 64}, "post", None, False
+    yield "another rule", {"rule": "post-old"}, "post", "rule", False
+    yield "another verdict", {"verdict": "deny", "passed": False, "rule": "default", "where": None}, "post", "verdict", False
+    yield "from the world", {"from": world}, "default", "verdict", False
+    yield "from a cidr", {"from": {"address": "198.51.100.9", "service": "world"}, "to": {"port": 8080, "service": "shop/frontend"}}, "office-web", "rule", False
+    yield "a workload of no service", {"from": {"address": "10.1.0.7", "service": "shop/-"}}, "default", "verdict", False
+    yield "a foreign workload", {"from": {"address": "10.1.0.7", "service": "other"}}, "default", "verdict", False
+    yield "of the node", {"from": {"service": "node"}}, "default", "verdict", False
+    yield "no port of the service", {"rule": "unknown", "verdict": "deny", "to": {"service": "unknown"}, "asked": vip}, "unknown", None, False
+    yield "to an external", {"to": {"address": "203.0.113.7", "port": 443, "service": "shop/stripe"}}, "default", "rule", False
+    yield "to the world", {"from": {"service": "shop/ledger"}, "to": {"address": "192.0.2.1", "port": 443, "service": "world"}}, "no-world", "verdict", False
+
+
+def flows(folder):
+    """A record of a node: the request that it was, what this policy says, and whether it is the same."""
+    digest = json.loads(folder.run("check", "--format=json", "p.mesh")[1])["digest"]
+    for name, otherwise, rule, differs, same in flow_cases(digest):
+        record = json.dumps({**FLOW, **otherwise}, indent=2)
+        code, out, err = folder.run("why", "--format=json", "--flow=-", "p.mesh", stdin=record)
+        answer = json.loads(out or "{}")
+        said = answer.get("flow", {})
+        expect(f"flow {name}", code == 0 and (answer.get("rule"), said.get("differs"), said.get("same_policy")) == (rule, differs, same), out + err)
+        again = folder.run("why", "--format=json", "--requests=-", "p.mesh", stdin=json.dumps(answer.get("request")))[1]
+        expect(f"flow {name}: the request says the same", json.loads(again or "{}").get("rule") == rule, again)
+        code, out, err = folder.run("why", "--flow=-", "p.mesh", stdin=record)
+        expect(f"flow {name}: text", code == 0 and out.startswith("request: {") and "\n  the node, at 2026-" in out, out + err)
+    for name, text, why in [("self", {**FLOW, "rule": "self"}, "'self'"), ("conflict", {**FLOW, "rule": "conflict"}, "'conflict'"), ("no record", {"from": "a"}, "no record of"),
+                            ("a list", [FLOW], "no record of"), ("nobody", {**FLOW, "from": {}}, "names no source"), ("gone", {**FLOW, "to": {"service": "shop/gone"}}, "unknown destination")]:
+        code, out, err = folder.run("why", "--format=json", "--flow=-", "p.mesh", stdin=json.dumps(text))
+        expect(f"flow {name}", code == 2 and why in err and why in json.loads(out)["error"], out + err)
+    folder.write("flows", "\n".join(json.dumps(f) for f in (FLOW, {**FLOW, "verdict": "?"}, {**FLOW, "from": {"service": "world"}})))
+    code, out, err = folder.run("why", "--format=json", "--flow=flows", "p.mesh")
+    expect("flows: a line each, in order", code == 2 and [json.loads(x).get("rule") for x in out.splitlines()] == ["post", None, "default"], out + err)
+    for words, stdin, wants in [(["--flow=-", "--fail-deny"], json.dumps({**FLOW, "from": {"service": "world"}}), 1), (["--flow=-"], "", 2), (["--flow=-"], "{", 2),
+                                (["--flow=absent"], "", 2), (["--flow=flows", "--from=frontend"], "", 2), (["--flow=flows", "--requests=-"], "", 2)]:
+        code, out, err = folder.run("why", *words, "p.mesh", stdin=stdin)
+        expect(f"why {' '.join(words)}: exit {wants}", code == wants and (err or wants == 1), f"exit {code} {out}{err}")
+
+
 def run():
     folder = Folder()
     near(folder)
+    folder.write("p.mesh", SMALL)
+    flows(folder)
     folder.write("p.mesh", SMALL)
     for port, wanted in (("5432", "post"), ("81", "unknown")):
         code, out, err = folder.run("why", "--format", "json", "--from", "frontend", "--to", "10.96.0.10", "--port", port,
