@@ -91,13 +91,21 @@ shop_load() {
 	LOAD_PID=$SPAWNED
 }
 
-# Alternates the two policies, 200 times at least, while connections are made.
+# Alternates the two policies while connections are made: 20 times by `apply` (load, prove, store), then by
+# `rollback` to the one or the other, which are both loaded (the store alone); 200 times in all.
 switch_load() {
+	local generations=() file
 	switches=0 rate=0 failed=-1 wrong=-1 mixed=-1 cut=0 blue=0 green=0
-	shop_load 60
+	shop_load 120
 	sleep 0.3
 	while [ $switches -lt 200 ] && kill -0 $LOAD_PID 2>/dev/null; do
-		if [ $((switches % 2)) = 0 ]; then meshd_ask apply "$NODE/next.o"; else meshd_ask apply "$NODE/shop.o"; fi >/dev/null || return 1
+		file=$([ $((switches % 2)) = 0 ] && echo next.o || echo shop.o)
+		if [ $switches -lt 20 ]; then
+			generations[switches % 2]=$(meshd_ask apply "$NODE/$file" --format json | number 'd["generation"]') || return 1
+		else
+			meshd_ask rollback "${generations[switches % 2]}" >/dev/null || return 1
+			sleep 0.02
+		fi
 		switches=$((switches + 1))
 	done
 	kill -TERM $LOAD_PID 2>/dev/null

@@ -97,6 +97,7 @@ class Target:
         self.policy, self.udp, self.port = policy, request["protocol"] == "udp", request["port"]
         self.service = self.ns = None
         self.externals, self.special = [], None
+        self.unknown = False
         if to in ("node", "other"):
             self.special = to
         elif to in policy.services:
@@ -112,6 +113,8 @@ class Target:
                 if (str(address) in service.addresses and (protocol == "udp") == self.udp and lo <= self.port <= hi):
                     self.service, self.ns, self.port = service, service.ns, target or self.port
                     return
+        # A port that no service has at its address reaches nobody.
+        self.unknown = any(str(address) in service.addresses for service in self.policy.services.values())
         self.externals = [e for e in self.policy.externals.values() if any(in_cidr(address, c) for c in e.cidrs)]
 
     def is_world(self):
@@ -323,6 +326,8 @@ def matching(policy, request):
 def answer(policy, request, file="policy.mesh"):
     """As `meshc why --format json` says it. Raises Malformed, Undecided."""
     source, target = Source(policy, request["from"]), Target(policy, request)
+    if target.unknown:
+        return {"verdict": "deny", "rule": "unknown", "where": None, "audit": []}
     found = matching(policy, request)
     named = (found["deny"] or found["allow"] or [None])[0]
     default = target.default()
