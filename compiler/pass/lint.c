@@ -87,11 +87,13 @@ static void mark_terminal(struct linter *linter, uint32_t terminal, enum policy_
 		return;
 	uint32_t best = DIAGRAM_BEST(terminal), next = DIAGRAM_NEXT(terminal);
 	bool deny = best < TERMINAL_ALLOW;
+	uint32_t rank = deny ? best : best - TERMINAL_ALLOW;
 	bool same = next == DIAGRAM_NEXT_DEFAULT ? by_default == (deny ? VERDICT_DENY : VERDICT_ALLOW)
 						 : deny == (next == DIAGRAM_NEXT_DENY);
-	linter->does[deny ? best : best - TERMINAL_ALLOW] |= !same			    ? DOES_CHANGE
-							     : next == DIAGRAM_NEXT_DEFAULT ? DOES_AS_DEFAULT
-											    : DOES_AS_RULES;
+	/* Where a default allows, a condition on requests denies those that cannot be read. */
+	if (next == DIAGRAM_NEXT_DEFAULT && !deny && linter->policy->rules.at[rank].l7)
+		same = false;
+	linter->does[rank] |= !same ? DOES_CHANGE : next == DIAGRAM_NEXT_DEFAULT ? DOES_AS_DEFAULT : DOES_AS_RULES;
 }
 
 static void mark(struct linter *linter, node_id node, bool *seen, enum policy_verdict by_default)
