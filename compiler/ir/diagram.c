@@ -372,7 +372,9 @@ static node_id memo_keep(struct diagram *diagram, uint32_t op, node_id a, node_i
 static uint32_t second_merge(uint32_t x, uint32_t y)
 {
 	uint32_t best = DIAGRAM_BEST(x) < DIAGRAM_BEST(y) ? x : y, other = best == x ? y : x;
-	uint32_t next = DIAGRAM_BEST(other) < TERMINAL_ALLOW ? DIAGRAM_NEXT_DENY : DIAGRAM_NEXT_ALLOW;
+	uint32_t next = DIAGRAM_BEST(other) < TERMINAL_ALLOW   ? DIAGRAM_NEXT_DENY
+			: DIAGRAM_BEST(other) < DIAGRAM_HIDDEN ? DIAGRAM_NEXT_ALLOW
+							       : DIAGRAM_NEXT_HIDDEN;
 	return DIAGRAM_BEST(best) | (DIAGRAM_NEXT(best) > next ? DIAGRAM_NEXT(best) : next) << 26;
 }
 

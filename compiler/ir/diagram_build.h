@@ -50,7 +50,9 @@ enum diagram_op {
 /* What DIAGRAM_SECOND makes of verdict terminals: which rule decides, and what would without it. */
 #define DIAGRAM_BEST(terminal) ((terminal) & 0x3ffffffu)
 #define DIAGRAM_NEXT(terminal) ((terminal) >> 26)
-enum diagram_next { DIAGRAM_NEXT_DEFAULT, DIAGRAM_NEXT_ALLOW, DIAGRAM_NEXT_DENY };
+/* An allow that others hide wherever it matches: none of those that decide, and behind all of them. */
+#define DIAGRAM_HIDDEN 0x2000000u
+enum diagram_next { DIAGRAM_NEXT_DEFAULT, DIAGRAM_NEXT_HIDDEN, DIAGRAM_NEXT_ALLOW, DIAGRAM_NEXT_DENY };
 
 struct diagram *diagram_create(struct arena *arena, const struct policy *policy);
 struct diagram_dst *diagram_dst(const struct diagram *diagram, uint32_t dst);

@@ -4,7 +4,10 @@
 
 #include "pass/cover.h"
 
-enum { HELPED_LIMIT = 1000 };
+enum {
+	HELPED_LIMIT = 1000,
+	AUDITED_LIMIT = 1 << 17, /* destinations of audits: beyond it nothing is said */
+};
 
 struct linter {
 	struct run *run;
@@ -12,6 +15,7 @@ struct linter {
 	struct diagram *diagram;
 	node_id *roots; /* by destination */
 	uint8_t *does;	/* by rank */
+	size_t audited; /* destinations of audits that were looked at */
 	size_t helped;	/* findings whose helpers were looked for */
 };
 
@@ -20,7 +24,6 @@ enum { DOES_DECIDE = 1, DOES_CHANGE = 2 /* their verdict */, DOES_AS_DEFAULT = 4
 
 /* ---- The diagram ---------------------------------------------------------------------------------- */
 
-/* Of the rules that decide anything: what is hidden is told by analyze. */
 static void find_deciding(const struct diagram *diagram, node_id node, bool *seen, uint8_t *does)
 {
 	uint32_t count;
@@ -46,18 +49,24 @@ static node_id merge(struct diagram *diagram, const node_id *nodes, size_t count
 			     merge(diagram, nodes + count / 2, count - count / 2));
 }
 
+/* Hidden rules are told by analyze, and are no reason to remove what hides them: of them only the allows are
+ * here, for the denies that hide them. */
+static uint32_t label_of(const struct linter *linter, uint32_t rank)
+{
+	bool deny = linter->policy->rules.at[rank].effect == VERDICT_DENY, hidden = !linter->does[rank];
+	return deny ? hidden ? TERMINAL_DEFAULT : rank : (hidden ? DIAGRAM_HIDDEN : TERMINAL_ALLOW) + rank;
+}
+
 static node_id root_of(struct linter *linter, uint32_t dst)
 {
 	struct diagram *diagram = linter->diagram;
 	const struct diagram_dst *at = diagram_dst(diagram, dst);
 	VEC(node_id) nodes = {0};
 	for (size_t i = 0; i < at->rules.len; i++) {
-		uint32_t rank = at->rules.at[i];
-		bool deny = linter->policy->rules.at[rank].effect == VERDICT_DENY;
-		if (linter->does[rank])
+		uint32_t rank = at->rules.at[i], label = label_of(linter, rank);
+		if (linter->policy->rules.at[rank].effect != VERDICT_AUDIT && label != TERMINAL_DEFAULT)
 			vec_push(linter->run->arena, &nodes,
-				 diagram_label(diagram, diagram_rule(diagram, rank, dst),
-					       deny ? rank : TERMINAL_ALLOW + rank, TERMINAL_DEFAULT));
+				 diagram_label(diagram, diagram_rule(diagram, rank, dst), label, TERMINAL_DEFAULT));
 	}
 	return merge(diagram, nodes.at, nodes.len);
 }
@@ -88,6 +97,8 @@ static void mark_terminal(struct linter *linter, uint32_t terminal, enum policy_
 	uint32_t best = DIAGRAM_BEST(terminal), next = DIAGRAM_NEXT(terminal);
 	bool deny = best < TERMINAL_ALLOW;
 	uint32_t rank = deny ? best : best - TERMINAL_ALLOW;
+	if (next == DIAGRAM_NEXT_HIDDEN && !deny)
+		next = DIAGRAM_NEXT_DEFAULT;
 	bool same = next == DIAGRAM_NEXT_DEFAULT ? by_default == (deny ? VERDICT_DENY : VERDICT_ALLOW)
 						 : deny == (next == DIAGRAM_NEXT_DENY);
 	/* Where a default allows, a condition on requests denies those that cannot be read. */
@@ -203,15 +214,24 @@ static bool audits_allowed(struct linter *linter, const struct policy_rule *rule
 	       diagram_apply(diagram, DIAGRAM_AND_NOT, node, decided) != diagram_no(diagram);
 }
 
+static bool audits_any_allowed(struct linter *linter, const struct policy_rule *rule)
+{
+	for (size_t i = 0; i < rule->to.in.len; i++)
+		for (uint32_t k = 0; k < rule->to.in.at[i].classes.count; k++) {
+			struct range range = rule->to.in.at[i].classes.at[k];
+			for (uint32_t dst = range.lo; dst <= range.hi; dst++)
+				if (++linter->audited > AUDITED_LIMIT || audits_allowed(linter, rule, dst))
+					return true;
+		}
+	return false;
+}
+
 static void check_audits(struct linter *linter)
 {
 	const struct policy *policy = linter->policy;
 	for (size_t rank = 0; rank < policy->rules.len; rank++) {
 		const struct policy_rule *rule = &policy->rules.at[rank];
-		bool allowed = rule->effect != VERDICT_AUDIT;
-		for (uint32_t dst = 0; dst < policy->classes.len && !allowed; dst++)
-			allowed = audits_allowed(linter, rule, dst);
-		if (!allowed)
+		if (rule->effect == VERDICT_AUDIT && !audits_any_allowed(linter, rule))
 			diag_add(&linter->run->diags, DIAG_AUDIT_DENIED, rule->span,
 				 "all that audit '%s' matches is denied anyway", rule->name);
 	}

@@ -27,6 +27,22 @@ static json_t *place_json(const struct run *run, struct span span)
 			 (int)column);
 }
 
+/* The other places that it speaks of. */
+static void add_related(const struct run *run, const struct diag *diag, json_t *finding)
+{
+	json_t *related = json_array();
+	for (int i = 1; i < 3; i++) {
+		if (!has_place(run, diag->spans[i]))
+			continue;
+		json_t *place = place_json(run, diag->spans[i]);
+		json_object_set_new(place, "message", json_string(diag->labels[i] ? diag->labels[i] : "here"));
+		json_array_append_new(related, place);
+	}
+	if (json_array_size(related))
+		json_object_set(finding, "related", related);
+	json_decref(related);
+}
+
 static json_t *finding_json(const struct run *run, const struct diag *diag)
 {
 	json_t *finding = place_json(run, diag->spans[0]);
@@ -35,6 +51,7 @@ static json_t *finding_json(const struct run *run, const struct diag *diag)
 	json_object_set_new(finding, "message", json_string(diag->message));
 	if (diag->note)
 		json_object_set_new(finding, "note", json_string(diag->note));
+	add_related(run, diag, finding);
 	if (!diag->fix)
 		return finding;
 	json_t *fix = place_json(run, diag->fix_span);

@@ -54,6 +54,7 @@ def hiders(found):
         if finding["code"] in ("M0604", "M0704", "M0706"):
             names = QUOTED.findall(finding["message"])
             expect("who decides instead is named", len(names) > 1 and names[0] not in names[1:], finding["message"])
+            expect("and shown", [r["line"] for r in finding.get("related", [])] not in ([], [finding["line"]]), finding)
 
 
 def run():
