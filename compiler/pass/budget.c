@@ -8,7 +8,9 @@
 #include <linux/bpf.h>
 #include <string.h>
 
-enum { NOWHERE = UINT32_MAX, DEPTH_LIMIT = 32, HELPER_LOOP = 181, RELOC_64_64 = 1, RELOC_64_32 = 10 };
+#define NOWHERE UINT32_MAX
+
+enum { DEPTH_LIMIT = 32, DEEPEST = 1 << 20, HELPER_LOOP = 181, RELOC_64_64 = 1, RELOC_64_32 = 10 };
 
 enum progress { UNSEEN, OPEN, DONE };
 
@@ -174,7 +176,7 @@ static int32_t pointer_depth(const struct bpf_insn *at, const struct bpf_insn *e
 	uint8_t reg = at->dst_reg;
 	for (const struct bpf_insn *next = at + 1; next < end && BPF_CLASS(next->code) != BPF_JMP; next++) {
 		if (next->code == (BPF_ALU64 | BPF_ADD | BPF_K) && next->dst_reg == reg)
-			return -next->imm;
+			return next->imm < 0 && next->imm > -DEEPEST ? -next->imm : 0;
 		if (writes(next, reg))
 			break;
 	}
