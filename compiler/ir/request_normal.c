@@ -49,7 +49,8 @@ static int add_header(struct arena *arena, struct request *normal, const char *n
 }
 
 /* The Host header is the field host, however it was said; twice is an attack or a mistake. */
-static int take_headers(struct arena *arena, const struct request *request, struct request *normal, const char **ret_why)
+static int take_headers(struct arena *arena, const struct request *request, struct request *normal,
+			const char **ret_why)
 {
 	normal->headers.at = NULL;
 	normal->headers.len = normal->headers.cap = 0;
@@ -81,8 +82,7 @@ int request_normalise(struct arena *arena, struct request *request, const char *
 		r = -EINVAL;
 	if (!r && normal.host && !(normal.host = literal_normal(arena, FIELD_HOST, normal.host, &why)))
 		r = -EINVAL;
-	if (!r && normal.path &&
-	    !(normal.path = literal_normal(arena, FIELD_PATH, path_of(arena, normal.path), &why)))
+	if (!r && normal.path && !(normal.path = literal_normal(arena, FIELD_PATH, path_of(arena, normal.path), &why)))
 		r = -EINVAL;
 	if (r)
 		*ret_why = why;
@@ -93,8 +93,7 @@ int request_normalise(struct arena *arena, struct request *request, const char *
 
 /* Of a path's bytes: not '/', what decode_path refuses, nor what it decodes. */
 #define PATH_PLAIN_NOT_DOT "[^\\x00-\\x20\\x7f\\\\?#%/.]"
-#define PATH_ESCAPE                                                                                                    \
-	"%(?:0[1-9A-F]|1[0-9A-F]|2[0-9A-C]|3[A-F]|40|5[BDE]|60|7[BCDF]|[89A-F][0-9A-F])"
+#define PATH_ESCAPE "%(?:0[1-9A-F]|1[0-9A-F]|2[0-9A-C]|3[A-F]|40|5[BDE]|60|7[BCDF]|[89A-F][0-9A-F])"
 #define PATH_NOT_DOT "(?:" PATH_PLAIN_NOT_DOT "|" PATH_ESCAPE ")"
 #define PATH_BYTE "(?:" PATH_PLAIN_NOT_DOT "|[.]|" PATH_ESCAPE ")"
 /* Neither "." nor "..". */

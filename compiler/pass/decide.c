@@ -12,7 +12,7 @@ struct decider {
 	struct diags *diags;
 	struct diagram *diagram;
 	struct table fields; /* by the L7 rules of a destination */
-	bool *wide;          /* by rank */
+	bool *wide;	     /* by rank */
 };
 struct nodes {
 	node_id *at;
@@ -33,7 +33,6 @@ static node_id merge_all(struct diagram *diagram, enum diagram_op op, const stru
 }
 
 /* ---- Buckets ------------------------------------------------------------------------------------ */
-
 
 /* Which rules speak of which destination. */
 static void fill_buckets(struct decider *decider)
@@ -66,7 +65,8 @@ static bool is_wide(const struct policy_rule *rule)
 
 static const struct policy_service *service_of(const struct policy *policy, uint32_t dst)
 {
-	return policy->classes.at[dst].kind == CLASS_SERVICE ? &policy->services.at[policy->classes.at[dst].service] : NULL;
+	return policy->classes.at[dst].kind == CLASS_SERVICE ? &policy->services.at[policy->classes.at[dst].service]
+							     : NULL;
 }
 
 struct asking {
@@ -173,8 +173,9 @@ static int over(struct decider *decider, uint32_t dst, const char *what)
 		if (!worst || rule->when_span.len > worst->when_span.len)
 			worst = rule;
 	}
-	struct diag *diag = diag_add(decider->diags, DIAG_BOUND, worst ? worst->span : (struct span){0},
-				     "the %zu rules to '%s' need more than %s", at->rules.len, policy->classes.at[dst].name, what);
+	struct diag *diag =
+		diag_add(decider->diags, DIAG_BOUND, worst ? worst->span : (struct span){0},
+			 "the %zu rules to '%s' need more than %s", at->rules.len, policy->classes.at[dst].name, what);
 	if (service) {
 		diag->spans[1] = service->span;
 		diag->labels[1] = "this destination";
@@ -192,13 +193,14 @@ static int decide_destination(struct decider *decider, uint32_t dst)
 	if (diagram_over(decider->diagram))
 		return over(decider, dst, "16 million edges or 268 million steps");
 	struct table seen = {.arena = decider->arena};
-	if (at->fields->count &&
-	    count_residuals(decider->diagram, at->roots[DIAGRAM_VERDICT], &seen, decider->arena) > DIAGRAM_LIMIT_RESIDUALS)
+	if (at->fields->count && count_residuals(decider->diagram, at->roots[DIAGRAM_VERDICT], &seen, decider->arena) >
+					 DIAGRAM_LIMIT_RESIDUALS)
 		return over(decider, dst, "65,536 nodes for requests");
 	return 0;
 }
 
-static void decider_begin(struct decider *decider, struct arena *arena, const struct policy *policy, struct diags *diags)
+static void decider_begin(struct decider *decider, struct arena *arena, const struct policy *policy,
+			  struct diags *diags)
 {
 	*decider = (struct decider){.arena = arena, .policy = policy, .diags = diags, .fields = {.arena = arena}};
 	decider->diagram = diagram_create(arena, policy);

@@ -67,11 +67,13 @@ static void add_services(struct lowerer *lowerer, struct entries *entries)
 		if (decl->kind != DECL_SERVICE)
 			continue;
 		const struct ast_item *identity = item_of(decl, ITEM_IDENTITY);
-		struct entry entry = {.name = ast_qualified(arena, decl->ns, decl->name.text), .kind = CLASS_SERVICE,
-				      .decl = decl, .ns = decl->ns};
+		struct entry entry = {.name = ast_qualified(arena, decl->ns, decl->name.text),
+				      .kind = CLASS_SERVICE,
+				      .decl = decl,
+				      .ns = decl->ns};
 		entry.spiffe = identity ? identity->texts->text
-					: arena_printf(arena, "spiffe://%s/ns/%s/sa/%s", lowerer->policy->trust, decl->ns,
-						       account_of(decl));
+					: arena_printf(arena, "spiffe://%s/ns/%s/sa/%s", lowerer->policy->trust,
+						       decl->ns, account_of(decl));
 		if (!table_get(&lowerer->owners, entry.spiffe))
 			table_put(&lowerer->owners, entry.spiffe, decl);
 		vec_push(arena, entries, entry);
@@ -110,7 +112,9 @@ static void add_spaces(struct lowerer *lowerer, struct entries *entries)
 		space->name = name;
 		table_put(&lowerer->spaces, name, space);
 		vec_push(lowerer->arena, entries,
-			 (struct entry){.name = arena_printf(lowerer->arena, "%s/-", name), .kind = CLASS_NAMESPACE, .ns = name});
+			 (struct entry){.name = arena_printf(lowerer->arena, "%s/-", name),
+					.kind = CLASS_NAMESPACE,
+					.ns = name});
 	}
 }
 
@@ -119,7 +123,8 @@ static void number_entry(struct lowerer *lowerer, const struct entry *entry)
 	struct policy *policy = lowerer->policy;
 	struct arena *arena = lowerer->arena;
 	uint32_t number = policy->classes.len;
-	struct policy_class class = {.kind = entry->kind, .name = entry->name, .ns = entry->ns, .spiffe = entry->spiffe};
+	struct policy_class class = {
+		.kind = entry->kind, .name = entry->name, .ns = entry->ns, .spiffe = entry->spiffe};
 	struct space *space = entry->ns ? table_get(&lowerer->spaces, entry->ns) : NULL;
 	if (entry->decl)
 		entry->decl->number = number;
@@ -161,7 +166,8 @@ void lower_number(struct lowerer *lowerer, const struct entries *entries)
 		if (decl->bound)
 			decl->number = ((struct ast_decl *)decl->bound)->number;
 		vec_push(lowerer->arena, &lowerer->policy->identities,
-			 (struct policy_identity){ast_qualified(lowerer->arena, decl->ns, decl->name.text), decl->number});
+			 (struct policy_identity){ast_qualified(lowerer->arena, decl->ns, decl->name.text),
+						  decl->number});
 	}
 	lowerer->policy->sources = lowerer->policy->classes.len;
 }
@@ -205,7 +211,8 @@ static json_t *selector_json(const struct ast_expr *expr)
 static struct policy_port lower_port(const struct ast_item *item)
 {
 	static const char *const kinds[] = {"tcp", "udp", "http", "grpc"};
-	struct policy_port port = {.lo = item->ports->lo, .hi = item->ports->hi, .target = item->ports->lo, .span = item->span};
+	struct policy_port port = {
+		.lo = item->ports->lo, .hi = item->ports->hi, .target = item->ports->lo, .span = item->span};
 	if (item->target >= 0)
 		port.target = item->target;
 	while (strcmp(kinds[port.kind], item->protocol) != 0)
@@ -239,7 +246,8 @@ static void lower_item(struct lowerer *lowerer, struct policy_service *service, 
 		vec_push(arena, &service->ports, lower_port(item));
 	if (item->kind == ITEM_SUBSET)
 		vec_push(arena, &service->subsets,
-			 (struct policy_subset){.name = item->texts->text, .selector = selector_json(item->expr), .span = item->span});
+			 (struct policy_subset){
+				 .name = item->texts->text, .selector = selector_json(item->expr), .span = item->span});
 	for (const struct ast_text *text = item->kind == ITEM_ADDRESS ? item->texts : NULL; text; text = text->next) {
 		address_read(text->text, &range);
 		vec_push(arena, &service->addresses, address_print(arena, &range));
@@ -251,8 +259,12 @@ static void lower_services(struct lowerer *lowerer)
 	struct policy *policy = lowerer->policy;
 	for (size_t i = 0; i < lowerer->services.len; i++) {
 		const struct ast_decl *decl = lowerer->services.at[i];
-		struct policy_service service = {.ns = decl->ns, .name = decl->name.text, .account = account_of(decl),
-						 .class = decl->number, .set = policy->sets++, .span = decl->name.span};
+		struct policy_service service = {.ns = decl->ns,
+						 .name = decl->name.text,
+						 .account = account_of(decl),
+						 .class = decl->number,
+						 .set = policy->sets++,
+						 .span = decl->name.span};
 		for (const struct ast_item *item = decl->items; item; item = item->next)
 			lower_item(lowerer, &service, item);
 		if (service.ports.len)
@@ -273,7 +285,8 @@ static void lower_externals(struct lowerer *lowerer)
 	struct entries entries = {0};
 	for (struct ast_decl *decl = lowerer->ast->first; decl; decl = decl->next)
 		if (decl->kind == DECL_EXTERNAL)
-			vec_push(arena, &entries, (struct entry){.name = ast_qualified(arena, decl->ns, decl->name.text), .decl = decl});
+			vec_push(arena, &entries,
+				 (struct entry){.name = ast_qualified(arena, decl->ns, decl->name.text), .decl = decl});
 	if (entries.len)
 		qsort(entries.at, entries.len, sizeof(*entries.at), entry_compare);
 	for (size_t i = 0; i < entries.len; i++) {
@@ -359,8 +372,9 @@ static void lower_mtls(struct lowerer *lowerer)
 		if (!decl->scope)
 			mtls.classes = lower_span(lowerer->arena, CLASS_OTHER, policy->sources - 1);
 		else if (decl->scope->kind == REF_NAMESPACE)
-			mtls.classes = lower_set(lowerer->arena,
-						 &((struct space *)table_get(&lowerer->spaces, decl->scope->name.text))->targets);
+			mtls.classes = lower_set(
+				lowerer->arena,
+				&((struct space *)table_get(&lowerer->spaces, decl->scope->name.text))->targets);
 		else
 			mtls.classes = lower_span(lowerer->arena, ((struct ast_decl *)decl->bound)->number,
 						  ((struct ast_decl *)decl->bound)->number);
@@ -374,7 +388,8 @@ static void lower_mtls(struct lowerer *lowerer)
 
 static int file_compare(const void *left, const void *right)
 {
-	return strcmp((*(const struct source_file *const *)left)->name, (*(const struct source_file *const *)right)->name);
+	return strcmp((*(const struct source_file *const *)left)->name,
+		      (*(const struct source_file *const *)right)->name);
 }
 
 static const char *source_digest(struct lowerer *lowerer)

@@ -23,8 +23,8 @@ struct space {
 struct atom {
 	struct ast_decl *decl;
 	VEC(struct address_range) ranges; /* sorted, disjoint */
-	struct numbers blocks, classes;   /* classes: of an external */
-	uint32_t external;                /* index; UINT32_MAX: a cidr */
+	struct numbers blocks, classes;	  /* classes: of an external */
+	uint32_t external;		  /* index; UINT32_MAX: a cidr */
 };
 
 /* Who becomes a class. */
@@ -67,7 +67,8 @@ struct range_set lower_span(struct arena *arena, uint32_t lo, uint32_t hi);
 
 uint32_t lower_block_of(const struct policy *policy, unsigned __int128 address);
 
-struct policy_sources lower_sources(struct lowerer *lowerer, const struct ast_decl *decl, const struct ast_party *party);
+struct policy_sources lower_sources(struct lowerer *lowerer, const struct ast_decl *decl,
+				    const struct ast_party *party);
 const struct cond *lower_condition(struct lowerer *lowerer, const struct ast_expr *expr);
 void lower_rules(struct lowerer *lowerer);
 void lower_tests(struct lowerer *lowerer);

@@ -106,7 +106,7 @@ struct sweeping {
 	struct arena *arena;
 	VEC(struct atom *) atoms;
 	struct table blocks; /* by their atoms */
-	uint32_t next;       /* number of the next block */
+	uint32_t next;	     /* number of the next block */
 };
 
 static void active_change(struct sweeping *sweeping, struct active *active, const struct event *event)
@@ -265,7 +265,8 @@ static void add_atoms(struct lowerer *lowerer)
 void lower_blocks(struct lowerer *const *lowerers, size_t count)
 {
 	struct lowerer *first = lowerers[0];
-	struct sweeping sweeping = {.lowerers = lowerers, .count = count, .arena = first->arena, .blocks = {.arena = first->arena}};
+	struct sweeping sweeping = {
+		.lowerers = lowerers, .count = count, .arena = first->arena, .blocks = {.arena = first->arena}};
 	for (size_t i = 0; i < count; i++)
 		add_atoms(lowerers[i]);
 	for (size_t i = 0; i < count; i++)

@@ -155,12 +155,16 @@ static struct range_set said_ports(struct targeting *targeting)
 static void add_target(struct targeting *targeting, struct range_set classes, bool declared)
 {
 	vec_push(targeting->lowerer->arena, targeting->out,
-		 (struct policy_target){.classes = classes, .declared = declared, .tcp = true, .udp = true,
+		 (struct policy_target){.classes = classes,
+					.declared = declared,
+					.tcp = true,
+					.udp = true,
 					.ports = said_ports(targeting)});
 }
 
 /* Port by port: where externals share addresses, each brings its own ports alone. */
-static void add_external_ports(struct targeting *targeting, struct range_set classes, const struct ast_decl *decl, bool udp)
+static void add_external_ports(struct targeting *targeting, struct range_set classes, const struct ast_decl *decl,
+			       bool udp)
 {
 	struct arena *arena = targeting->lowerer->arena;
 	VEC(struct range) ranges = {0};
@@ -177,13 +181,16 @@ static void add_external_ports(struct targeting *targeting, struct range_set cla
 	}
 	if (ranges.len)
 		vec_push(arena, targeting->out,
-			 (struct policy_target){.classes = classes, .tcp = !udp, .udp = udp,
+			 (struct policy_target){.classes = classes,
+						.tcp = !udp,
+						.udp = udp,
 						.ports = merge_ranges(ranges.at, ranges.len)});
 }
 
 static void add_external(struct targeting *targeting, const struct ast_decl *decl)
 {
-	struct range_set classes = lower_set(targeting->lowerer->arena, &targeting->lowerer->atoms.at[decl->number].classes);
+	struct range_set classes =
+		lower_set(targeting->lowerer->arena, &targeting->lowerer->atoms.at[decl->number].classes);
 	if (!classes.count)
 		return;
 	if (!targeting->declared) {
@@ -411,8 +418,11 @@ static void lower_arm(struct lowerer *lowerer, const struct ast_decl *route, uin
 {
 	struct policy *policy = lowerer->policy;
 	struct policy_service *service = &policy->services.at[number];
-	struct policy_arm lowered = {.service = number, .per_connection = arm->per_connection,
-				     .l7 = ast_uses_l7(arm->when), .when = lower_condition(lowerer, arm->when), .span = arm->span};
+	struct policy_arm lowered = {.service = number,
+				     .per_connection = arm->per_connection,
+				     .l7 = ast_uses_l7(arm->when),
+				     .when = lower_condition(lowerer, arm->when),
+				     .span = arm->span};
 	if (arm->sticky) {
 		service->sticky = true;
 		return;
@@ -431,8 +441,11 @@ static void lower_arm(struct lowerer *lowerer, const struct ast_decl *route, uin
 
 static void lower_never(struct lowerer *lowerer, const struct ast_decl *decl)
 {
-	struct policy_never never = {.text = decl->name.text, .through_any = decl->through_any, .span = decl->span,
-				     .from = lower_sources(lowerer, decl, decl->from), .to = lower_targets(lowerer, decl)};
+	struct policy_never never = {.text = decl->name.text,
+				     .through_any = decl->through_any,
+				     .span = decl->span,
+				     .from = lower_sources(lowerer, decl, decl->from),
+				     .to = lower_targets(lowerer, decl)};
 	vec_push(lowerer->arena, &lowerer->policy->nevers, never);
 }
 

@@ -7,7 +7,7 @@ struct testing {
 	struct lowerer *lowerer;
 	const struct ast_decl *test;
 	struct policy_expect *expect;
-	struct request request; /* all but the source */
+	struct request request;	       /* all but the source */
 	struct policy_sources sources; /* for what `except` takes away */
 };
 
@@ -23,7 +23,8 @@ static void add_request(struct testing *testing, uint32_t class, uint32_t block,
 {
 	struct arena *arena = testing->lowerer->arena;
 	for (size_t i = 0; i < testing->sources.out.len; i++)
-		if (in_set(&testing->sources.out.at[i].classes, class) && in_set(&testing->sources.out.at[i].blocks, block))
+		if (in_set(&testing->sources.out.at[i].classes, class) &&
+		    in_set(&testing->sources.out.at[i].blocks, block))
 			return;
 	testing->request.src = class;
 	testing->request.block = block;
@@ -65,7 +66,7 @@ static void add_from(struct testing *testing, const struct ast_ref *ref)
 			add_request(testing, space->sources.at[i], 0, NULL);
 		break;
 	case REF_ANY:
-		for (uint32_t class = CLASS_WORLD; class < lowerer->policy->sources; class++)
+		for (uint32_t class = CLASS_WORLD; class < lowerer->policy->sources; class ++)
 			if (class != CLASS_CONFLICT)
 				add_request(testing, class, 0, NULL);
 		for (uint32_t block = 1; block < lowerer->policy->blocks; block++)
@@ -86,7 +87,8 @@ static void add_from(struct testing *testing, const struct ast_ref *ref)
 
 /* ---- The destination ---------------------------------------------------------------------------- */
 
-static void take_port(struct request *request, const struct policy_port *ports, size_t count, const struct ast_range *said)
+static void take_port(struct request *request, const struct policy_port *ports, size_t count,
+		      const struct ast_range *said)
 {
 	request->port = said ? said->lo : count ? ports[0].target : 0;
 	for (size_t i = 0; i < count; i++) {
@@ -130,7 +132,8 @@ static void take_destination(struct testing *testing, const struct ast_party *to
 		request->dst = decl->number;
 		take_port(request, service->ports.at, service->ports.len, to->ports);
 	} else {
-		const struct policy_external *external = &policy->externals.at[lowerer->atoms.at[decl->number].external];
+		const struct policy_external *external =
+			&policy->externals.at[lowerer->atoms.at[decl->number].external];
 		request->dst = class_of_external(lowerer, decl);
 		take_port(request, external->ports.at, external->ports.len, to->ports);
 		request->http = false;
@@ -166,10 +169,13 @@ static void take_with(struct testing *testing, const struct ast_with *with)
 	}
 }
 
-static struct policy_expect lower_expect(struct lowerer *lowerer, const struct ast_decl *test, const struct ast_expect *ast)
+static struct policy_expect lower_expect(struct lowerer *lowerer, const struct ast_decl *test,
+					 const struct ast_expect *ast)
 {
 	struct policy_expect expect = {.by = ast->by.text, .span = ast->span};
-	struct testing testing = {.lowerer = lowerer, .test = test, .expect = &expect,
+	struct testing testing = {.lowerer = lowerer,
+				  .test = test,
+				  .expect = &expect,
 				  .sources = lower_sources(lowerer, test, ast->from)};
 	expect.kind = ast->what[0] == 'd'   ? EXPECT_DENY
 		      : ast->what[0] == 's' ? EXPECT_SUBSET

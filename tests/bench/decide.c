@@ -15,7 +15,14 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { PAIRS = 1 << 16, PARTS_STEPS = 4096, ROUNDS = 9, HOT_ROUNDS = 40, HOT_REPEAT = 200000 /* less than a time slice */, MOST_PAIRS = PAIRS };
+enum {
+	PAIRS = 1 << 16,
+	PARTS_STEPS = 4096,
+	ROUNDS = 9,
+	HOT_ROUNDS = 40,
+	HOT_REPEAT = 200000 /* less than a time slice */,
+	MOST_PAIRS = PAIRS
+};
 
 struct address {
 	__u32 part[4];

@@ -161,7 +161,7 @@ static void lines(void **state)
 		{"{\"from\":\"ledger\",\"to\":\"10.96.0.10\",\"port\":53,\"protocol\":\"udp\"}",
 		 "shop/ledger 0 -> shop/names udp 5353"},
 		{"{\"from\":\"twin\",\"to\":\"10.96.0.10\",\"port\":6001}", "shop/twin 0 -> shop/ledger tcp 6001"},
-		{"{\"from\":\"twin\",\"to\":\"10.96.0.10\",\"port\":7}", "shop/twin 0 -> world tcp 7"},
+		{"{\"from\":\"twin\",\"to\":\"10.96.0.10\",\"port\":7}", "shop/twin 0 -> unknown tcp 7"},
 		{"{\"from\":\"twin\",\"to\":\"shop/-\",\"port\":7}", "shop/twin 0 -> shop/- tcp 7"},
 		/* Requests. */
 		{"{\"from\":\"twin\",\"to\":\"reviews\",\"protocol\":\"http\",\"method\":\"GET\",\"host\":\"Reviews:"
