@@ -15,6 +15,7 @@ struct linter {
 	struct diagram *diagram;
 	node_id *roots; /* by destination */
 	uint8_t *does;	/* by rank */
+	bool l7;	/* of the destinations that are being marked: any rule asks for what a request has */
 	size_t audited; /* destinations of audits that were looked at */
 	size_t helped;	/* findings whose helpers were looked for */
 };
@@ -101,8 +102,9 @@ static void mark_terminal(struct linter *linter, uint32_t terminal, enum policy_
 		next = DIAGRAM_NEXT_DEFAULT;
 	bool same = next == DIAGRAM_NEXT_DEFAULT ? by_default == (deny ? VERDICT_DENY : VERDICT_ALLOW)
 						 : deny == (next == DIAGRAM_NEXT_DENY);
-	/* Where a default allows, a condition on requests denies those that cannot be read. */
-	if (next == DIAGRAM_NEXT_DEFAULT && !deny && linter->policy->rules.at[rank].l7)
+	/* Where a default allows, a rule about requests denies those that cannot be read: an allow in its place, or
+	 * before it, changes that. */
+	if (next == DIAGRAM_NEXT_DEFAULT && !deny && linter->l7)
 		same = false;
 	linter->does[rank] |= !same ? DOES_CHANGE : next == DIAGRAM_NEXT_DEFAULT ? DOES_AS_DEFAULT : DOES_AS_RULES;
 }
@@ -184,10 +186,13 @@ static void check_idle(struct linter *linter)
 {
 	const struct policy *policy = linter->policy;
 	size_t nodes = diagram_nodes(linter->diagram) + 1;
-	for (int verdict = VERDICT_DENY; verdict <= VERDICT_AUDIT; verdict++) {
+	for (int round = 0; round < 2 * (VERDICT_AUDIT + 1); round++) {
+		int verdict = round / 2;
 		bool *seen = arena_alloc(linter->run->arena, nodes);
+		linter->l7 = round % 2;
 		for (uint32_t dst = 0; dst < policy->classes.len; dst++)
-			if ((int)policy->defaults.at[dst] == verdict)
+			if ((int)policy->defaults.at[dst] == verdict &&
+			    (diagram_dst(linter->diagram, dst)->fields->count > 0) == linter->l7)
 				mark(linter, linter->roots[dst], seen, verdict);
 	}
 	for (size_t rank = 0; rank < policy->rules.len; rank++)
