@@ -64,7 +64,10 @@ static void read_section(struct reader *reader, Elf_Scn *scn)
 	if (!gelf_getshdr(scn, &head) || !(head.sh_flags & SHF_EXECINSTR) || !data || !data->d_buf ||
 	    data->d_size % sizeof(struct bpf_insn) || data->d_size >= UINT32_MAX)
 		return;
-	code->at = data->d_buf;
+	/* A file that somebody else made may have it at any offset. */
+	struct bpf_insn *at = arena_alloc(reader->arena, data->d_size + 1);
+	memcpy(at, data->d_buf, data->d_size);
+	code->at = at;
 	code->count = data->d_size / sizeof(struct bpf_insn);
 	code->callee = arena_alloc(reader->arena, (code->count + 1) * sizeof(*code->callee));
 	for (uint32_t i = 0; i < code->count; i++)

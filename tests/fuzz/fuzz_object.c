@@ -1,6 +1,8 @@
-/* A bundle as a node reads it, behind the signature: sections, manifest, allow-list. */
+/* A bundle as a node reads it, behind the signature: sections, manifest, allow-list; and as `inspect` does: its cost.
+ */
 #include "accept_object.h"
 #include "base/bundle.h"
+#include "pass/budget.h"
 
 #include <bpf/libbpf.h>
 #include <stdint.h>
@@ -31,6 +33,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		bundle_close(&bundle);
 	if (!accept_elf(bytes, len, &why))
 		accept_object(bytes, len, &why);
+	struct arena *arena = arena_create();
+	struct budget budget;
+	budget_read(arena, bytes, len, &budget, &reason);
+	arena_destroy(arena);
 	free(bytes);
 	return 0;
 }
