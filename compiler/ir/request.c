@@ -6,6 +6,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
+#include <stdlib.h>
 
 enum protocol { PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_HTTP, PROTOCOL_GRPC, PROTOCOLS };
 static const char *const protocols[] = {"tcp", "udp", "http", "grpc"};
@@ -94,23 +95,31 @@ struct names {
 		const char *name;
 		uint32_t class, external; /* external UINT32_MAX: none */
 	} *at;
-	size_t len, cap;
+	size_t len;
 };
 
-static struct names names_of(struct reading *reading, enum who who)
+static void names_add(struct names *names, const char *name, uint32_t class, uint32_t external)
+{
+	names->at[names->len++] = (struct named){name, class, external};
+}
+
+/* All that there are; given back by the caller, not by the arena: a batch of requests asks for it twice each. */
+static struct names names_of(const struct reading *reading, enum who who)
 {
 	const struct policy *policy = reading->policy;
-	struct names names = {0};
+	size_t most = policy->classes.len + policy->identities.len + policy->externals.len + 1;
+	struct names names = {.at = calloc(most, sizeof(*names.at))};
+	if (!names.at)
+		abort();
 	for (uint32_t i = 0; i < policy->classes.len && i < policy->sources; i++) {
 		enum class_kind kind = policy->classes.at[i].kind;
 		if (kind == CLASS_SERVICE || kind == CLASS_NAMESPACE || (kind == CLASS_IDENTITY && who == FROM))
-			vec_push(reading->arena, &names, (struct named){policy->classes.at[i].name, i, UINT32_MAX});
+			names_add(&names, policy->classes.at[i].name, i, UINT32_MAX);
 	}
 	for (uint32_t i = 0; i < policy->identities.len && who == FROM; i++)
-		vec_push(reading->arena, &names,
-			 (struct named){policy->identities.at[i].name, policy->identities.at[i].class, UINT32_MAX});
+		names_add(&names, policy->identities.at[i].name, policy->identities.at[i].class, UINT32_MAX);
 	for (uint32_t i = 0; i < policy->externals.len && who == TO; i++)
-		vec_push(reading->arena, &names, (struct named){policy->externals.at[i].name, CLASS_WORLD, i});
+		names_add(&names, policy->externals.at[i].name, CLASS_WORLD, i);
 	return names;
 }
 
@@ -183,23 +192,31 @@ static int unknown_name(struct reading *reading, const char *name, const struct 
 }
 
 /* NAME in full, or short where one namespace alone has it. */
-static int find_name(struct reading *reading, const char *name, enum who who, struct named *ret_named)
+static int find_among(struct reading *reading, const char *name, const struct names *names, enum who who,
+		      struct named *ret_named)
 {
-	struct names names = names_of(reading, who);
 	const struct named *found = NULL;
-	for (size_t i = 0; i < names.len; i++) {
-		if (!is_called(names.at[i].name, name) ||
-		    (found && found->class == names.at[i].class && found->external == names.at[i].external))
+	for (size_t i = 0; i < names->len; i++) {
+		if (!is_called(names->at[i].name, name) ||
+		    (found && found->class == names->at[i].class && found->external == names->at[i].external))
 			continue;
 		if (found)
 			return refuse(reading, "'%.60s' may be '%.60s' or '%.60s': write it with its namespace", name,
-				      found->name, names.at[i].name);
-		found = &names.at[i];
+				      found->name, names->at[i].name);
+		found = &names->at[i];
 	}
 	if (!found)
-		return unknown_name(reading, name, &names, who);
+		return unknown_name(reading, name, names, who);
 	*ret_named = *found;
 	return 0;
+}
+
+static int find_name(struct reading *reading, const char *name, enum who who, struct named *ret_named)
+{
+	struct names names = names_of(reading, who);
+	int r = find_among(reading, name, &names, who, ret_named);
+	free(names.at);
+	return r;
 }
 
 /* A workload of a namespace that the policy does not know: as "shop/-" is one of no service of shop. */
