@@ -11,12 +11,19 @@ enum {
 	COVER_LIMIT = 1 << 20,	 /* destinations of shadowed rules that are looked at for who hides them */
 };
 
+/* Pairs of nodes: open addressing. One search after the other uses it: `through any` makes a million. */
+struct hunted {
+	uint64_t *at;
+	size_t len, cap;
+};
+
 struct analyzer {
 	struct arena *arena;
 	const struct policy *policy;
 	struct diagram *diagram;
 	struct diags *diags;
 	size_t covered; /* destinations that report_shadowed looked at */
+	struct hunted barren;
 };
 
 /* ---- Searching for an allowed request ------------------------------------------------------------ */
@@ -25,10 +32,7 @@ struct search {
 	struct analyzer *analyzer;
 	uint32_t dst;
 	bool default_allows, any; /* any: whatever the verdict (does a rule match at all?) */
-	struct hunted {		  /* pairs that lead nowhere: open addressing */
-		uint64_t *at;
-		size_t len, cap;
-	} barren;
+	struct hunted *barren;	  /* pairs that lead nowhere */
 	size_t work;
 	uint32_t values[LEVEL_STRING]; /* of the witness */
 	uint32_t *classes;	       /* accept class + 1 by string field, or WITNESS_FREE */
@@ -39,7 +43,7 @@ struct search {
 
 static bool barren_known(struct search *search, uint64_t pair, bool put)
 {
-	struct hunted *set = &search->barren;
+	struct hunted *set = search->barren;
 	if (put && set->len * 2 >= set->cap) {
 		struct hunted bigger = {.cap = set->cap ? set->cap * 2 : 256, .len = set->len};
 		bigger.at = arena_alloc(search->analyzer->arena, bigger.cap * sizeof(*bigger.at));
@@ -158,8 +162,13 @@ static bool find(struct search *search, node_id verdict, node_id wanted)
 
 static void search_begin(struct search *search, struct analyzer *analyzer, uint32_t dst)
 {
-	*search = (struct search){
-		.analyzer = analyzer, .dst = dst, .default_allows = analyzer->policy->defaults.at[dst] != VERDICT_DENY};
+	if (analyzer->barren.len)
+		memset(analyzer->barren.at, 0, analyzer->barren.cap * sizeof(*analyzer->barren.at));
+	analyzer->barren.len = 0;
+	*search = (struct search){.analyzer = analyzer,
+				  .dst = dst,
+				  .default_allows = analyzer->policy->defaults.at[dst] != VERDICT_DENY,
+				  .barren = &analyzer->barren};
 	uint32_t fields = diagram_dst(analyzer->diagram, dst)->fields->count;
 	search->values[LEVEL_PORT] = PORT_FIRST;
 	search->classes = arena_alloc(analyzer->arena, fields * sizeof(*search->classes));
