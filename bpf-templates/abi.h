@@ -132,7 +132,7 @@ struct mesh_exact {
 };
 
 /* Map "flows" (LRU): UDP direction by peer. */
-enum mesh_role { MESH_ROLE_NONE = 0, MESH_ROLE_OUT, MESH_ROLE_IN, MESH_ROLE_LISTEN, MESH_ROLE_OLD };
+enum mesh_role { MESH_ROLE_NONE = 0, MESH_ROLE_OUT, MESH_ROLE_IN, MESH_ROLE_LISTEN, MESH_ROLE_OLD, MESH_ROLE_PROXY };
 struct mesh_flow {
 	__u64 seen_ns; /* bpf_ktime_get_ns */
 	__u32 generation;
@@ -258,6 +258,72 @@ enum mesh_stat {
 	MESH_STATS
 };
 
+/* ---- The node proxy --------------------------------------------------------------------------
+ *
+ * Sockets of the proxy are made by meshd inside a workload's namespace and stamped MESH_ROLE_PROXY, which
+ * no application can do; what is accepted from them inherits the stamp. On these sockets alone
+ * getsockopt(level MESH_LEVEL, one of the options below) asks the kernel; on others it fails as it did. */
+enum {
+	MESH_PORT_TUNNEL = 15008, /* HBONE arrives here */
+	MESH_PORT_STEER = 15001,  /* at the caller's own address: a connection that is to go through the tunnel */
+	MESH_LEVEL = 0x6d657368,
+};
+enum mesh_option {
+	MESH_OPTION_ORIGIN = 1, /* struct mesh_origin, of an accepted socket that was steered */
+	MESH_OPTION_ASK,	/* struct mesh_ask, in and out */
+	MESH_OPTION_REMEMBER,	/* struct mesh_remember, before a bound socket connects to the application */
+	MESH_OPTION_FORGET,	/* the same, when it is closed */
+};
+
+/* What the application asked for. ENOENT: it was not steered by us. */
+struct mesh_origin {
+	__u8 dst[16];	  /* where it goes: a workload's address */
+	__u8 service[16]; /* 0::0: no service address was asked for */
+	__u8 src[16];	  /* the caller's own address and port */
+	__u16 dst_port, service_port, src_port, pad;
+	__u32 endpoint; /* the caller's */
+	__u32 generation;
+};
+
+/* A question to the generation in force. IDs travel as the first 16 bytes of their SHA-256; 0: none. */
+enum mesh_ask_kind {
+	MESH_ASK_RECEIVER = 1, /* may whoever showed ID reach dst:dst_port, an address of this socket's workload? */
+	MESH_ASK_CALLER,       /* may this socket's workload (still) reach dst:dst_port? */
+	MESH_ASK_SERVER,       /* is ID the identity of the workload at dst? */
+};
+enum mesh_ask_reason {
+	MESH_ASK_DECIDED = 0,
+	MESH_ASK_NOT_HERE, /* dst is no address of this socket's workload */
+	MESH_ASK_NO_POLICY,
+	MESH_ASK_NOT_HIS, /* MESH_ASK_SERVER: another workload lives there */
+};
+struct mesh_ask {
+	__u8 id[16];	/* of "spiffe://TRUST/ns/NS/sa/ACCOUNT" */
+	__u8 space[16]; /* of "spiffe://TRUST/ns/NS", where the ID has that form */
+	__u8 src[16], dst[16];
+	__u16 src_port, dst_port;
+	__u8 kind;
+	__u8 again; /* this connection was decided before */
+	/* Answered: */
+	__u8 allow; /* what is to happen: also 1 where the node only observes, or is off */
+	__u8 reason;
+	__u32 rule; /* as in records */
+	__u32 generation;
+	__u32 src_endpoint, dst_endpoint;
+	__u16 src_class, dst_class;
+	__u16 audit;
+	__u8 verdict; /* 1: allow */
+	__u8 default_audit;
+};
+
+/* What getpeername and accept tell an application of a connection that came through the tunnel. */
+struct mesh_remember {
+	__u8 dst[16];  /* the application's address, */
+	__u8 peer[16]; /* and the caller's */
+	__u16 dst_port, peer_port;
+	__u32 pad;
+};
+
 /* Section ".mesh.vectors": the proof. Header, then the three arrays one behind the other. */
 #define MESH_VECTORS_MAGIC 0x31564d4du /* "MMV1" */
 struct mesh_vectors {
@@ -326,5 +392,8 @@ _Static_assert(sizeof(struct mesh_vector) == 16, "abi");
 _Static_assert(sizeof(struct mesh_address_vector) == 24, "abi");
 _Static_assert(sizeof(struct mesh_packet_vector) == 128, "abi");
 _Static_assert(sizeof(struct mesh_answer) == 12, "abi");
+_Static_assert(sizeof(struct mesh_origin) == 64, "abi");
+_Static_assert(sizeof(struct mesh_ask) == 96, "abi");
+_Static_assert(sizeof(struct mesh_remember) == 40, "abi");
 
 #endif
