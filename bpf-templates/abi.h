@@ -52,7 +52,8 @@ enum {
 	MESH_PEER_ENROLLED = 1,
 	MESH_PEER_LOCAL = 2,
 	MESH_PEER_QUARANTINED = 4,
-	MESH_PEER_PLACED = 8, /* its namespace is known here, and every socket born in it is stamped */
+	MESH_PEER_PLACED = 8,  /* its namespace is known here, and every socket born in it is stamped */
+	MESH_PEER_TUNNEL = 16, /* a workload of this node for which the node proxy listens */
 };
 struct mesh_peer {
 	__u32 endpoint; /* index into the generation's "classes"; never 0 */
@@ -82,15 +83,17 @@ static inline __u64 mesh_peer_hash(__u32 address)
 /* Map "netns" (key: u64 netns cookie): whose network namespace is this. */
 enum {
 	MESH_NETNS_ENROLLED = 1,
-	MESH_NETNS_NODE = 2,  /* the host's namespace: its sockets are `node` */
-	MESH_NETNS_MANY4 = 4, /* several IPv4 addresses whose block classes may differ: the caller's */
-	MESH_NETNS_MANY6 = 8, /* block is known only when the packet leaves */
+	MESH_NETNS_NODE = 2,	/* the host's namespace: its sockets are `node` */
+	MESH_NETNS_MANY4 = 4,	/* several IPv4 addresses whose block classes may differ: the caller's */
+	MESH_NETNS_MANY6 = 8,	/* block is known only when the packet leaves */
+	MESH_NETNS_TUNNEL = 16, /* the node proxy listens here */
 };
 struct mesh_netns {
 	__u32 endpoint4; /* the endpoint of its (first) IPv4 address, 0: none */
 	__u32 endpoint6;
 	__u32 flags;
-	__u32 pad;
+	__u8 address4[4]; /* of endpoint4, as in the packet */
+	__u8 address6[16];
 };
 
 /* Map "classes" (array by endpoint, private to a generation): what an address means to a policy.
@@ -112,8 +115,16 @@ enum {
 	MESH_CLASS_FIRST = 5,
 };
 
-/* The rules of a generation are numbered 0..n-1 (manifest "rules"); behind them these four. */
-enum mesh_special { MESH_DEFAULT = 0, MESH_SELF, MESH_CONFLICT, MESH_UNKNOWN, MESH_SPECIALS };
+/* How a connection travels. */
+enum mesh_via {
+	MESH_VIA_WIRE = 0, /* in the clear */
+	MESH_VIA_NODE,	   /* in the clear, from the node's own processes to a workload on it */
+	MESH_VIA_TUNNEL,   /* or is going to */
+};
+
+/* The rules of a generation are numbered 0..n-1 (manifest "rules"); behind them these. PLAINTEXT: a rule
+ * allows it, but only through the tunnel. */
+enum mesh_special { MESH_DEFAULT = 0, MESH_SELF, MESH_CONFLICT, MESH_UNKNOWN, MESH_PLAINTEXT, MESH_SPECIALS };
 
 /* A connection or flow seen from a socket. Key of "exact", "flows". */
 struct mesh_tuple {
@@ -152,8 +163,8 @@ struct mesh_socket {
 	__u8 service[16];
 	__u8 dst[16];	/* what was decided at connect */
 	__u16 dst_port; /* 0: nothing was */
-	__u16 pad;
-	__u64 netns; /* cookie of the enrolled namespace that it was born in; 0: in no such one */
+	__u16 steered;	/* through the tunnel: the port that is meant, at `dst`; 0: it is not */
+	__u64 netns;	/* cookie of the enrolled namespace that it was born in; 0: in no such one */
 };
 enum { MESH_NETNS_IMPOSTOR = 1 /* as mesh_socket.netns: nobody's, under a workload's address; no cookie is 1 */ };
 
@@ -275,7 +286,7 @@ enum mesh_option {
 	MESH_OPTION_FORGET,	/* the same, when it is closed */
 };
 
-/* What the application asked for. ENOENT: it was not steered by us. */
+/* What the application asked for. dst_port 0: it was not steered by us. */
 struct mesh_origin {
 	__u8 dst[16];	  /* where it goes: a workload's address */
 	__u8 service[16]; /* 0::0: no service address was asked for */
@@ -338,6 +349,8 @@ struct mesh_vector {
 	__u8 verdict; /* 1: allow */
 	__u16 audit;
 	__u32 rule; /* as in records */
+	__u8 via;   /* enum mesh_via */
+	__u8 pad[7];
 };
 struct mesh_address_vector {
 	__u8 address[16];
@@ -376,7 +389,7 @@ struct mesh_answer {
 
 _Static_assert(sizeof(struct mesh_control) == 72, "abi");
 _Static_assert(sizeof(struct mesh_peer) == 8, "abi");
-_Static_assert(sizeof(struct mesh_netns) == 16, "abi");
+_Static_assert(sizeof(struct mesh_netns) == 32, "abi");
 _Static_assert(sizeof(struct mesh_class) == 8, "abi");
 _Static_assert(sizeof(struct mesh_tuple) == 40, "abi");
 _Static_assert(sizeof(struct mesh_flow) == 24, "abi");
@@ -388,7 +401,7 @@ _Static_assert(sizeof(struct mesh_vip) == 4, "abi");
 _Static_assert(sizeof(struct mesh_set) == 8, "abi");
 _Static_assert(sizeof(struct mesh_record) == 96, "abi");
 _Static_assert(sizeof(struct mesh_order) == 56, "abi");
-_Static_assert(sizeof(struct mesh_vector) == 16, "abi");
+_Static_assert(sizeof(struct mesh_vector) == 24, "abi");
 _Static_assert(sizeof(struct mesh_address_vector) == 24, "abi");
 _Static_assert(sizeof(struct mesh_packet_vector) == 128, "abi");
 _Static_assert(sizeof(struct mesh_answer) == 12, "abi");

@@ -17,6 +17,9 @@
 struct mesh_address {
 	__u32 part[4]; /* network order; IPv4 mapped */
 };
+struct mesh_id {
+	__u8 digest[16];
+};
 struct mesh_bucket {
 	__u64 second;
 	__u32 used;

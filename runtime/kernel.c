@@ -21,6 +21,7 @@ static const char *const program_names[KERNEL_PROGRAM_COUNT] = {
 	KERNEL_CGROUP(PROGRAM)
 #undef PROGRAM
 		"d_lookup",
+	"f_proxy",
 	"i_adopt",
 	"i_adopt_udp",
 };

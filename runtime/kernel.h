@@ -50,9 +50,10 @@ uint64_t kernel_stat(struct kernel *kernel, enum mesh_stat stat);
 
 struct generation {
 	uint32_t number, slot;
-	int classes, vips, sets, backends, hits; /* descriptors of its private maps */
-	struct mesh_class *class_at;		 /* mapped, writable */
-	uint32_t endpoints, backend_max, set_max, vip_max, hit_max;
+	int classes, vips, sets, backends, hits, ids; /* descriptors of its private maps */
+	struct mesh_class *class_at;		      /* mapped, writable */
+	uint32_t endpoints, backend_max, set_max, vip_max, hit_max, id_max;
+	bool has_ids;  /* they never change: written once */
 	uint32_t half; /* which half of `backends` is in use */
 	uint32_t programs;
 	uint64_t bytes;	       /* memory of its maps, as the kernel counts it (fdinfo memlock) */

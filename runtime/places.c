@@ -179,12 +179,22 @@ static void tell_host(struct node *node)
 		close(fd);
 }
 
+static struct mesh_netns netns_of(const struct node *node, const struct place *place)
+{
+	struct mesh_netns value = {place->endpoint4, place->endpoint6, place->flags, {0}, {0}};
+	if (place->endpoint4)
+		memcpy(value.address4, node->registry.at[place->endpoint4].address + 12, sizeof(value.address4));
+	if (place->endpoint6)
+		memcpy(value.address6, node->registry.at[place->endpoint6].address, sizeof(value.address6));
+	return value;
+}
+
 static void tell_kernel(struct node *node, const struct place *places, size_t count)
 {
 	int map = kernel_map(node->kernel, "netns"), covered = kernel_map(node->kernel, "covered");
 	for (size_t i = 0; i < node->place_count; i++) {
 		const struct place *place = &node->places[i];
-		struct mesh_netns value = {place->endpoint4, place->endpoint6, place->flags, 0};
+		struct mesh_netns value = netns_of(node, place);
 		uint32_t seen = 1;
 		if (bpf_map_update_elem(map, &place->cookie, &value, BPF_ANY))
 			complain(node, "workload %s: the map of namespaces is full", place->workload);

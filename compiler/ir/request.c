@@ -293,6 +293,7 @@ static int take_from(struct reading *reading, const json_t *from)
 		return -EINVAL;
 	if (verified && !json_is_boolean(verified))
 		return refuse(reading, "'verified' wants true or false");
+	reading->request.plain = json_is_false(verified);
 	if (!service && !ns && !spiffe && !address)
 		return refuse(reading, "'from' names nobody");
 	reading->request.src = CLASS_WORLD;

@@ -12,6 +12,8 @@ int ask_origin(int fd, struct mesh_origin *ret_origin)
 {
 	struct mesh_origin origin = {0};
 	int r = ask(fd, MESH_OPTION_ORIGIN, &origin, sizeof(origin));
+	if (!r && !origin.dst_port)
+		r = -ENOENT;
 	if (!r)
 		*ret_origin = origin;
 	return r;
