@@ -123,8 +123,17 @@ enum mesh_via {
 };
 
 /* The rules of a generation are numbered 0..n-1 (manifest "rules"); behind them these. PLAINTEXT: a rule
- * allows it, but only through the tunnel. */
-enum mesh_special { MESH_DEFAULT = 0, MESH_SELF, MESH_CONFLICT, MESH_UNKNOWN, MESH_PLAINTEXT, MESH_SPECIALS };
+ * allows it, but only through the tunnel. MTLS: the
+ * tunnel itself was refused, before any rule was asked. */
+enum mesh_special {
+	MESH_DEFAULT = 0,
+	MESH_SELF,
+	MESH_CONFLICT,
+	MESH_UNKNOWN,
+	MESH_PLAINTEXT,
+	MESH_MTLS,
+	MESH_SPECIALS
+};
 
 /* A connection or flow seen from a socket. Key of "exact", "flows". */
 struct mesh_tuple {
@@ -222,6 +231,7 @@ enum mesh_hook {
 	MESH_HOOK_LOOKUP,
 	MESH_HOOK_INGRESS,
 	MESH_HOOK_EGRESS,
+	MESH_HOOK_TUNNEL, /* told by the node proxy */
 	MESH_HOOKS
 };
 enum {
@@ -272,18 +282,19 @@ enum mesh_stat {
 /* ---- The node proxy --------------------------------------------------------------------------
  *
  * Sockets of the proxy are made by meshd inside a workload's namespace and stamped MESH_ROLE_PROXY, which
- * no application can do; what is accepted from them inherits the stamp. On these sockets alone
- * getsockopt(level MESH_LEVEL, one of the options below) asks the kernel; on others it fails as it did. */
+ * no application can do; what is accepted from them inherits the stamp. On these sockets alone setsockopt and
+ * getsockopt (level MESH_LEVEL, one of the options below) ask the kernel; on others they fail as they did. A
+ * question is set and its answer got: a getsockopt program does not see what the caller had in its buffer. */
 enum {
 	MESH_PORT_TUNNEL = 15008, /* HBONE arrives here */
 	MESH_PORT_STEER = 15001,  /* at the caller's own address: a connection that is to go through the tunnel */
 	MESH_LEVEL = 0x6d657368,
 };
 enum mesh_option {
-	MESH_OPTION_ORIGIN = 1, /* struct mesh_origin, of an accepted socket that was steered */
-	MESH_OPTION_ASK,	/* struct mesh_ask, in and out */
-	MESH_OPTION_REMEMBER,	/* struct mesh_remember, before a bound socket connects to the application */
-	MESH_OPTION_FORGET,	/* the same, when it is closed */
+	MESH_OPTION_ORIGIN = 1, /* got: struct mesh_origin, of an accepted socket that was steered */
+	MESH_OPTION_ASK,	/* set and got: struct mesh_ask */
+	MESH_OPTION_REMEMBER,	/* set: struct mesh_remember, before a bound socket connects to the application */
+	MESH_OPTION_FORGET,	/* set: the same, when it is closed */
 };
 
 /* What the application asked for. dst_port 0: it was not steered by us. */
@@ -292,7 +303,7 @@ struct mesh_origin {
 	__u8 service[16]; /* 0::0: no service address was asked for */
 	__u8 src[16];	  /* the caller's own address and port */
 	__u16 dst_port, service_port, src_port, pad;
-	__u32 endpoint; /* the caller's */
+	__u32 endpoint; /* the caller's: of its first address */
 	__u32 generation;
 };
 

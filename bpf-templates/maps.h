@@ -43,6 +43,14 @@ struct {
 	__type(value, struct mesh_socket);
 } sockets SEC(".maps");
 
+/* What the node proxy asked last on this socket, and the answer. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct mesh_ask);
+} asked SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 20);

@@ -54,7 +54,7 @@ SEC("cgroup_skb/egress") int egress(struct __sk_buff *skb)
 	return judge_packet(skb, true) == JUDGED_PASS;
 }
 
-SEC("cgroup/getsockopt") int tunnel(struct bpf_sockopt *ctx)
+SEC("cgroup/setsockopt") int tunnel(struct bpf_sockopt *ctx)
 {
 	return judge_ask(ctx);
 }

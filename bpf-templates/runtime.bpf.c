@@ -465,48 +465,25 @@ static __always_inline int answer_origin(struct bpf_sockopt *ctx, const struct m
 	__builtin_memset(answer, 0, sizeof(*answer));
 	if (origin && space) {
 		*answer = *origin;
-		bool v4 = !tuple.remote[0] && tuple.remote[10] == 0xff && tuple.remote[11] == 0xff;
-		answer->endpoint = v4 ? space->endpoint4 : space->endpoint6;
+		answer->endpoint = space->endpoint4 ? space->endpoint4 : space->endpoint6;
 	}
 	ctx->retval = 0;
 	return 1;
 }
 
-/* The socket is bound to the workload's address, and connects to one of its ports next. */
-static __always_inline int remember(struct bpf_sockopt *ctx)
+static __always_inline int answer_question(struct bpf_sockopt *ctx)
 {
-	struct mesh_remember *asked = ctx->optval;
-	if ((void *)(asked + 1) > ctx->optval_end)
+	struct mesh_ask *answer = ctx->optval, *kept = bpf_sk_storage_get(&asked, ctx->sk, NULL, 0);
+	if (!kept || (void *)(answer + 1) > ctx->optval_end)
 		return 0;
-	struct mesh_tuple tuple = {}, key = {.protocol = IPPROTO_TCP};
-	tuple_of_proxy(ctx->sk, &tuple);
-	struct mesh_remember value = *asked;
-	__builtin_memcpy(key.local, value.dst, 16);
-	__builtin_memcpy(key.remote, tuple.local, 16);
-	key.local_port = value.dst_port;
-	key.remote_port = tuple.local_port;
-	if (ctx->optname == MESH_OPTION_FORGET)
-		bpf_map_delete_elem(&remembered, &key);
-	else if (bpf_map_update_elem(&remembered, &key, &value, BPF_ANY))
-		stat_add(MESH_STAT_MAP_FULL);
-	ctx->retval = 0;
-	return 1;
-}
-
-static __always_inline int answer_nobody(struct bpf_sockopt *ctx, bool allow)
-{
-	struct mesh_ask *ask = ctx->optval;
-	if ((void *)(ask + 1) > ctx->optval_end)
-		return 0;
-	ask->allow = allow;
-	ask->reason = MESH_ASK_NO_POLICY;
+	*answer = *kept;
 	ctx->retval = 0;
 	return 1;
 }
 
 /* Attached where the proxy's sockets are born. Other options, and other sockets, are none of its business;
  * what it does not answer fails as the kernel left it (ENOPROTOOPT). */
-SEC("cgroup/getsockopt") int f_proxy(struct bpf_sockopt *ctx)
+SEC("cgroup/getsockopt") int f_answer(struct bpf_sockopt *ctx)
 {
 	if (ctx->level != MESH_LEVEL || !ctx->sk)
 		return 1;
@@ -515,16 +492,62 @@ SEC("cgroup/getsockopt") int f_proxy(struct bpf_sockopt *ctx)
 		return 1;
 	if (ctx->optname == MESH_OPTION_ORIGIN)
 		return answer_origin(ctx, socket);
+	return ctx->optname == MESH_OPTION_ASK ? answer_question(ctx) : 1;
+}
+
+enum { TAKEN = -1 /* as optlen: the kernel need not see the option (Linux 5.3) */ };
+
+/* The socket is bound to the workload's address, and connects to one of its ports next. */
+static __always_inline int remember(struct bpf_sockopt *ctx)
+{
+	const struct mesh_remember *wanted = ctx->optval;
+	if ((void *)(wanted + 1) > ctx->optval_end)
+		return 0;
+	struct mesh_tuple tuple = {}, key = {.protocol = IPPROTO_TCP};
+	tuple_of_proxy(ctx->sk, &tuple);
+	struct mesh_remember value = *wanted;
+	__builtin_memcpy(key.local, value.dst, 16);
+	__builtin_memcpy(key.remote, tuple.local, 16);
+	key.local_port = value.dst_port;
+	key.remote_port = tuple.local_port;
+	if (ctx->optname == MESH_OPTION_FORGET)
+		bpf_map_delete_elem(&remembered, &key);
+	else if (bpf_map_update_elem(&remembered, &key, &value, BPF_ANY))
+		stat_add(MESH_STAT_MAP_FULL);
+	ctx->optlen = TAKEN;
+	return 1;
+}
+
+/* No policy is in force, or nothing is enforced: whoever proved who he is may pass. */
+static __always_inline int answer_nobody(struct bpf_sockopt *ctx)
+{
+	struct mesh_ask *kept = bpf_sk_storage_get(&asked, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!kept)
+		return 0;
+	__builtin_memset(kept, 0, sizeof(*kept));
+	kept->allow = 1;
+	kept->reason = MESH_ASK_NO_POLICY;
+	ctx->optlen = TAKEN;
+	return 1;
+}
+
+SEC("cgroup/setsockopt") int f_ask(struct bpf_sockopt *ctx)
+{
+	if (ctx->level != MESH_LEVEL || !ctx->sk)
+		return 1;
+	struct mesh_socket *socket = bpf_sk_storage_get(&sockets, ctx->sk, NULL, 0);
+	if (!socket || socket->role != MESH_ROLE_PROXY)
+		return 1;
 	if (ctx->optname == MESH_OPTION_REMEMBER || ctx->optname == MESH_OPTION_FORGET)
 		return remember(ctx);
 	if (ctx->optname != MESH_OPTION_ASK)
 		return 1;
 	int slot = active_slot();
 	if (slot < 0)
-		return answer_nobody(ctx, true);
+		return answer_nobody(ctx);
 	bpf_tail_call(ctx, &jump_tunnel, slot);
 	stat_add(MESH_STAT_NO_PROGRAM);
-	return answer_nobody(ctx, false);
+	return 0; /* EPERM */
 }
 
 /* ---- Sockets older than the runtime ---------------------------------------------------------- */

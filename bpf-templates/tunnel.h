@@ -83,20 +83,19 @@ __noinline int answer_ask(struct mesh_ask *ask, const struct mesh_socket *socket
 	return 0;
 }
 
-/* Returns what the hook returns; see the dispatcher f_proxy. */
+/* Returns what the hook returns, 0: EPERM; see the dispatcher f_ask. */
 static __always_inline int judge_ask(struct bpf_sockopt *ctx)
 {
 	__u32 zero = 0;
 	struct mesh_control *settings = bpf_map_lookup_elem(&control, &zero);
 	struct mesh_socket *socket = ctx->sk ? bpf_sk_storage_get(&sockets, ctx->sk, NULL, 0) : NULL;
-	struct mesh_ask *asked = ctx->optval;
-	if (!settings || !socket || (void *)(asked + 1) > ctx->optval_end)
+	struct mesh_ask *kept = ctx->sk ? bpf_sk_storage_get(&asked, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE) : NULL;
+	const struct mesh_ask *question = ctx->optval;
+	if (!settings || !socket || !kept || (void *)(question + 1) > ctx->optval_end)
 		return 0;
-	/* What is told from a packet pointer cannot be handed on. */
-	struct mesh_ask ask = *asked;
-	answer_ask(&ask, socket, settings);
-	*asked = ask;
-	ctx->retval = 0;
+	*kept = *question;
+	answer_ask(kept, socket, settings);
+	ctx->optlen = -1; /* the kernel need not see it */
 	return 1;
 }
 

@@ -23,7 +23,7 @@ const struct accept_program accept_programs[ACCEPT_PROGRAMS] = {
 	{"lookup", "sk_lookup", BPF_PROG_TYPE_SK_LOOKUP, BPF_SK_LOOKUP},
 	{"ingress", "cgroup_skb/ingress", BPF_PROG_TYPE_CGROUP_SKB, BPF_CGROUP_INET_INGRESS},
 	{"egress", "cgroup_skb/egress", BPF_PROG_TYPE_CGROUP_SKB, BPF_CGROUP_INET_EGRESS},
-	{"tunnel", "cgroup/getsockopt", BPF_PROG_TYPE_CGROUP_SOCKOPT, BPF_CGROUP_GETSOCKOPT},
+	{"tunnel", "cgroup/setsockopt", BPF_PROG_TYPE_CGROUP_SOCKOPT, BPF_CGROUP_SETSOCKOPT},
 	{"prove", "syscall", BPF_PROG_TYPE_SYSCALL, 0},
 };
 
@@ -45,6 +45,7 @@ static const struct accept_map accept_maps[] = {
 	{"stats", BPF_MAP_TYPE_PERCPU_ARRAY, 4, 8, 0, false},
 	{"buckets", BPF_MAP_TYPE_PERCPU_ARRAY, 4, 16, 0, false},
 	{"sockets", BPF_MAP_TYPE_SK_STORAGE, 4, sizeof(struct mesh_socket), BPF_F_NO_PREALLOC | BPF_F_CLONE, false},
+	{"asked", BPF_MAP_TYPE_SK_STORAGE, 4, sizeof(struct mesh_ask), BPF_F_NO_PREALLOC, false},
 	{"records", BPF_MAP_TYPE_RINGBUF, 0, 0, 0, false},
 	{"orders", BPF_MAP_TYPE_RINGBUF, 0, 0, 0, false},
 	{"jump_lookup", BPF_MAP_TYPE_PROG_ARRAY, 4, 4, 0, false},

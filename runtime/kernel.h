@@ -28,6 +28,9 @@ int kernel_attach(struct kernel *kernel, struct why *why);
 /* JSON array of {"hook", "id", "name", "order": "before"|"after", "cgroup"}; owned. */
 struct json_t *kernel_neighbours(struct kernel *kernel);
 
+/* The programs that answer the node proxy, at the cgroup in which its sockets are born; pinned. */
+int kernel_attach_proxy(struct kernel *kernel, const char *cgroup, struct why *why);
+
 /* sk_lookup in the network namespace NETNS_FD (an open /proc/PID/ns/net or /run/netns file): pinned as
  * netns/COOKIE; does nothing where it is there already. *ret_cookie in any case. Entries "netns" and
  * "covered" are the caller's business. */

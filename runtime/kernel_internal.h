@@ -21,6 +21,7 @@
 	MAP(stats, SHARED, 0)                                                                                          \
 	MAP(buckets, SHARED, 0)                                                                                        \
 	MAP(sockets, SHARED, 0)                                                                                        \
+	MAP(asked, SHARED, 0)                                                                                          \
 	MAP(records, SHARED, 0)                                                                                        \
 	MAP(orders, SHARED, 0)                                                                                         \
 	MAP(covered, OWN, 0)                                                                                           \
@@ -77,7 +78,8 @@ enum kernel_program {
 #undef PROGRAM
 		KERNEL_CGROUP_COUNT,
 	KERNEL_PROGRAM_d_lookup = KERNEL_CGROUP_COUNT,
-	KERNEL_PROGRAM_f_proxy,
+	KERNEL_PROGRAM_f_answer,
+	KERNEL_PROGRAM_f_ask,
 	KERNEL_PROGRAM_i_adopt, /* these two only where the kernel carries its types (BTF) */
 	KERNEL_PROGRAM_i_adopt_udp,
 	KERNEL_PROGRAM_COUNT

@@ -27,6 +27,16 @@ static void keep_conflicts(struct resident *resident, const struct view *view)
 	}
 }
 
+static void keep_identities(struct node *node, struct resident *resident, const struct view *view)
+{
+	json_decref(resident->identities);
+	resident->identities = json_object();
+	for (uint32_t i = 1; i < view->class_count; i++)
+		if (view->spiffe[i])
+			json_object_set_new(resident->identities, node->registry.at[i].owner,
+					    json_string(view->spiffe[i]));
+}
+
 int node_publish_one(struct node *node, struct resident *resident, const struct bundle *bundle, struct why *why)
 {
 	struct view view;
@@ -34,8 +44,10 @@ int node_publish_one(struct node *node, struct resident *resident, const struct 
 	if (r)
 		return r;
 	r = kernel_publish_view(node->kernel, resident->generation, &view, why);
-	if (!r)
+	if (!r) {
 		keep_conflicts(resident, &view);
+		keep_identities(node, resident, &view);
+	}
 	view_release(&view);
 	return r;
 }
@@ -58,6 +70,7 @@ int node_publish(struct node *node, struct why *why)
 	int r = kernel_publish_peers(node->kernel, &node->registry, why);
 	volatile struct mesh_control *control = kernel_control(node->kernel);
 	control->epoch = control->epoch + 1;
+	mtls_switched(node);
 	return r;
 }
 

@@ -230,6 +230,23 @@ static int open_place(struct node *node, const struct place *place)
 	return -ENOENT;
 }
 
+/* Where the node proxy listens, callers are steered to it. */
+static void protect_places(struct node *node)
+{
+	for (size_t i = 0; node->mtls.control >= 0 && i < node->place_count; i++) {
+		struct place *place = &node->places[i];
+		if (!(place->flags & MESH_NETNS_ENROLLED))
+			continue;
+		bool known = mtls_knows(node, place);
+		int fd = known ? -1 : open_place(node, place);
+		if (known || (fd >= 0 && mtls_place(node, place, fd)))
+			place->flags |= MESH_NETNS_TUNNEL;
+		if (fd >= 0)
+			close(fd);
+	}
+	mtls_forget_others(node);
+}
+
 static void adopt_sockets(struct node *node, struct place *place)
 {
 	struct why why = {0};
@@ -255,8 +272,11 @@ static void mark_placed(struct node *node)
 						    ? place_of_workload(node, endpoint->owner)
 						    : NULL;
 		bool placed = place && place->adopted && place->flags & MESH_NETNS_ENROLLED;
-		changed = changed || placed != ((endpoint->flags & MESH_PEER_PLACED) != 0);
-		endpoint->flags = (endpoint->flags & ~(uint32_t)MESH_PEER_PLACED) | (placed ? MESH_PEER_PLACED : 0);
+		bool tunnel = place && place->flags & MESH_NETNS_TUNNEL;
+		uint32_t flags = (endpoint->flags & ~(uint32_t)(MESH_PEER_PLACED | MESH_PEER_TUNNEL)) |
+				 (placed ? MESH_PEER_PLACED : 0) | (tunnel ? MESH_PEER_TUNNEL : 0);
+		changed = changed || flags != endpoint->flags;
+		endpoint->flags = flags;
 	}
 	if (changed && kernel_publish_peers(node->kernel, &node->registry, &why))
 		complain(node, "%s", why.text);
@@ -301,6 +321,7 @@ void node_find_places(struct node *node)
 		if (place)
 			add_endpoint(place, endpoint, i);
 	}
+	protect_places(node);
 	tell_kernel(node, old, count);
 	adopt_older_sockets(node, old, count);
 	release(old, count);

@@ -1,4 +1,4 @@
-/* What the proxy asks the kernel, by getsockopt on its own sockets (abi.h). */
+/* What the proxy asks the kernel, by socket options on its own sockets (abi.h). */
 #ifndef MESH_PROXY_ASK_H
 #define MESH_PROXY_ASK_H
 
