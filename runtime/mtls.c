@@ -226,6 +226,11 @@ static int start(struct node *node, struct why *why)
 	return r ? why_set(why, r, "the node proxy: %s", strerror(-r)) : 0;
 }
 
+static void cgroup_path(const struct config *config, char *path, size_t size)
+{
+	snprintf(path, size, "%s/mesh-proxy", config->cgroup);
+}
+
 static void note_problem(struct mtls *mtls, const char *text)
 {
 	free(mtls->problem);
@@ -242,7 +247,7 @@ int mtls_start(struct node *node, struct why *why)
 		retire_older(node);
 		return 0;
 	}
-	snprintf(mtls->cgroup, sizeof(mtls->cgroup), "%s/mesh-proxy", config->cgroup);
+	cgroup_path(config, mtls->cgroup, sizeof(mtls->cgroup));
 	return start(node, why);
 }
 
@@ -301,6 +306,23 @@ void mtls_take_over(struct node *node)
 	mtls_tell_files(node);
 	retire_older(node);
 	save_pid(node);
+}
+
+/* Everybody in the cgroup is ours; cgroup.kill ends all at once (Linux 5.14). */
+void mtls_uninstall(const struct config *config)
+{
+	char cgroup[1024], path[1100];
+	cgroup_path(config, cgroup, sizeof(cgroup));
+	snprintf(path, sizeof(path), "%s/cgroup.kill", cgroup);
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	bool ended = write(fd, "1", 1) == 1;
+	close(fd);
+	for (int i = 0; ended && i < 50 && rmdir(cgroup) && errno == EBUSY; i++)
+		usleep(20000);
+	snprintf(path, sizeof(path), "%s/proxy.pid", config->state);
+	unlink(path);
 }
 
 void mtls_release(struct node *node)

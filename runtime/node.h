@@ -121,6 +121,8 @@ int node_read_inventory(struct node *node, struct why *why);
 int node_publish(struct node *node, struct why *why);
 int node_publish_one(struct node *node, struct resident *resident, const struct bundle *bundle, struct why *why);
 void node_watch_inventory(struct node *node);
+/* The numbers of endpoints, for a restart. */
+void node_save_people(struct node *node);
 
 /* watch.c */
 void node_watch_bundles(struct node *node);
@@ -146,6 +148,8 @@ void mtls_take_over(struct node *node);
 void mtls_switched(struct node *node);
 void mtls_tick(struct node *node);
 json_t *mtls_status(struct node *node);
+/* Ends every proxy of CONFIG's node, and takes its cgroup away. */
+void mtls_uninstall(const struct config *config);
 /* The proxy goes on without meshd. */
 void mtls_release(struct node *node);
 

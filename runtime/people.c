@@ -116,10 +116,18 @@ static const char *name_of_node(struct node *node)
 
 static void on_quarantine_end(void *context, uint32_t events);
 
+void node_save_people(struct node *node)
+{
+	char path[1040];
+	struct why why = {0};
+	snprintf(path, sizeof(path), "%s/endpoints.json", node->config->state);
+	if (registry_save(&node->registry, path, &why))
+		node_say("%s", why.text);
+}
+
 static int take(struct node *node, struct why *why)
 {
 	int64_t next_ms = 0;
-	char path[1040];
 	int r = registry_update(&node->registry, node->config, node->inventory, name_of_node(node), loop_now_ms(),
 				&next_ms, why);
 	if (r)
@@ -127,10 +135,7 @@ static int take(struct node *node, struct why *why)
 	loop_timer(node->loop, next_ms, on_quarantine_end, node);
 	r = node_publish(node, why);
 	node_find_places(node);
-	snprintf(path, sizeof(path), "%s/endpoints.json", node->config->state);
-	struct why unsaved = {0};
-	if (registry_save(&node->registry, path, &unsaved))
-		node_say("%s", unsaved.text);
+	node_save_people(node);
 	return r;
 }
 

@@ -278,8 +278,11 @@ static void mark_placed(struct node *node)
 		changed = changed || flags != endpoint->flags;
 		endpoint->flags = flags;
 	}
-	if (changed && kernel_publish_peers(node->kernel, &node->registry, &why))
+	if (!changed)
+		return;
+	if (kernel_publish_peers(node->kernel, &node->registry, &why))
 		complain(node, "%s", why.text);
+	node_save_people(node);
 }
 
 /* In what was there before they are known already. */

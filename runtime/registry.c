@@ -10,6 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* What places.c adds to an endpoint's flags: kept while its workload stays. */
+enum { FOUND_LATER = MESH_PEER_PLACED | MESH_PEER_TUNNEL };
+
 enum { REGISTRY_LIMIT = 1048576, REGISTRY_LIMIT_BYTES = 512 << 20, REGISTRY_FORMAT = 1 };
 
 /* ---- What the inventory wants --------------------------------------------------------------------- */
@@ -226,7 +229,7 @@ static void endpoint_clear(struct endpoint *endpoint)
 /* It keeps what it was enrolled for: its address stays closed on its own side too. */
 static void endpoint_quarantine(struct endpoint *endpoint, int64_t until_ms)
 {
-	endpoint->flags = (endpoint->flags | MESH_PEER_QUARANTINED) & ~(uint32_t)MESH_PEER_PLACED;
+	endpoint->flags = (endpoint->flags | MESH_PEER_QUARANTINED) & ~(uint32_t)FOUND_LATER;
 	endpoint->workload = NULL;
 	endpoint->until_ms = until_ms;
 }
@@ -260,7 +263,7 @@ static void apply_wanted(const struct plan *plan, struct registry *registry, cha
 			registry->at[number].owner = owners[next_owner++];
 		}
 		/* Where its sockets are is places.c's to say, and it goes on being true until that says otherwise. */
-		registry->at[number].flags = wanted->flags | (registry->at[number].flags & MESH_PEER_PLACED);
+		registry->at[number].flags = wanted->flags | (registry->at[number].flags & FOUND_LATER);
 		registry->at[number].workload = wanted->workload;
 		registry->at[number].until_ms = 0;
 	}
