@@ -330,6 +330,22 @@ static void intermediates(void **state)
 	pki_free(&middle);
 }
 
+/* A bundle may hold an authority that another one signed: it is trusted for itself. */
+static void bundle_of_intermediate(void **state)
+{
+	(void)state;
+	struct pki_pair middle = pki_make(&root, (struct pki_wish){.name = "intermediate", .is_authority = true});
+	struct pki_pair own = workload("URI:" LEDGER);
+	identities_begin(node);
+	assert_int_equal(add_svid(node, "own", &own, NULL), 0);
+	assert_int_equal(add_trust(node, TRUST, middle.certificate, NULL, NULL), 0);
+	identities_commit(node);
+	expect(REFUSAL_NONE, pki_make(&middle, (struct pki_wish){.san = "URI:" FRONTEND}));
+	expect(REFUSAL_UNKNOWN_CA, workload("URI:" FRONTEND));
+	pki_free(&own);
+	pki_free(&middle);
+}
+
 static void name_constraints(void **state)
 {
 	(void)state;
@@ -541,6 +557,21 @@ static void revoked_intermediate(void **state)
 	expect_of_chain(REFUSAL_NONE, &leaf, middle.certificate);
 	pki_free(&leaf);
 	pki_free(&middle);
+}
+
+/* A list of the issuer that OpenSSL cannot use is not the same as none: closed. */
+static void unusable_crl(void **state)
+{
+	(void)state;
+	X509_CRL *crl = pki_revoke(&root, NULL, -60, 3600);
+	ISSUING_DIST_POINT *some = ISSUING_DIST_POINT_new();
+	some->onlysomereasons = ASN1_BIT_STRING_new();
+	ASN1_BIT_STRING_set_bit(some->onlysomereasons, 1, 1);
+	assert_true(X509_CRL_add1_ext_i2d(crl, NID_issuing_distribution_point, some, 1, X509V3_ADD_DEFAULT));
+	ISSUING_DIST_POINT_free(some);
+	assert_true(X509_CRL_sign(crl, root.key, EVP_sha256()));
+	put_in_force(NULL, crl);
+	expect(REFUSAL_BAD_CRL, workload("URI:" FRONTEND));
 }
 
 static void verified_again(void **state)
@@ -845,6 +876,7 @@ int main(void)
 		TEST(refused_zero_byte),
 		TEST(refused_kinds),
 		TEST(intermediates),
+		TEST(bundle_of_intermediate),
 		TEST(name_constraints),
 		TEST(no_certificate),
 		TEST(told_by_peer),
@@ -856,6 +888,7 @@ int main(void)
 		TEST(revoked),
 		TEST(revoked_by_another_of_the_name),
 		TEST(revoked_intermediate),
+		TEST(unusable_crl),
 		TEST(verified_again),
 		TEST(rotation),
 		TEST(ends_last_wins),
