@@ -71,18 +71,6 @@ const char *address_print(struct arena *arena, const struct address_range *range
 
 /* ---- Identities --------------------------------------------------------------------------------- */
 
-bool spiffe_valid(const char *text)
-{
-	size_t len = strlen(text);
-	if (strncmp(text, "spiffe://", 9) != 0 || len > 2048 || text[len - 1] == '/' || strstr(text + 9, "//"))
-		return false;
-	size_t trust = strcspn(text + 9, "/");
-	for (const char *c = text + 9; *c; c++)
-		if (!isalnum((unsigned char)*c) && !strchr("-._/", *c))
-			return false;
-	return trust > 0 && text[9 + trust] == '/';
-}
-
 bool spiffe_read(struct arena *arena, const char *trust, const char *text, const char **ret_ns,
 		 const char **ret_account)
 {

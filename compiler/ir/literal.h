@@ -25,8 +25,6 @@ void address_bytes(unsigned __int128 address, uint8_t ret_bytes[16]);
 /* spiffe://TRUST/ns/NS/sa/ACCOUNT of this trust domain. */
 bool spiffe_read(struct arena *arena, const char *trust, const char *text, const char **ret_ns,
 		 const char **ret_account);
-/* Any SPIFFE ID: spiffe://trust/path. */
-bool spiffe_valid(const char *text);
 
 /* The normal form of a value of FIELD, or NULL with a reason: nothing that is forwarded looks so. */
 const char *literal_normal(struct arena *arena, enum field field, const char *text, const char **ret_why);

@@ -1,6 +1,7 @@
 #include "ir/request.h"
 
 #include "base/diag.h"
+#include "base/spiffe.h"
 #include "ir/literal.h"
 
 #include <ctype.h>
