@@ -337,6 +337,7 @@ void mtls_release(struct node *node)
 	json_decref(mtls->told);
 	json_decref(mtls->files);
 	json_decref(mtls->status);
+	json_decref(mtls->file_problems);
 	free(mtls->problem);
 }
 
@@ -349,7 +350,16 @@ json_t *mtls_status(struct node *node)
 	json_object_set_new(status, "pid", json_integer(mtls->pid));
 	json_object_set_new(status, "restarts", json_integer(mtls->restarts));
 	json_object_set_new(status, "problem", mtls->problem ? json_string(mtls->problem) : json_null());
-	if (mtls->files)
-		json_object_update(status, mtls->files);
+	if (mtls->files) {
+		json_t *said = json_deep_copy(mtls->files);
+		json_object_update(status, said);
+		json_decref(said);
+	}
+	json_t *problems = json_object_get(status, "problems");
+	if (!json_is_array(problems))
+		json_object_set_new(status, "problems",
+				    mtls->file_problems ? json_deep_copy(mtls->file_problems) : json_array());
+	else if (mtls->file_problems)
+		json_array_extend(problems, mtls->file_problems);
 	return status;
 }

@@ -4,6 +4,7 @@
 
 #include "broker.h"
 #include "proxy/control.h"
+#include "svid_files.h"
 
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
@@ -62,9 +63,89 @@ void mtls_switched(struct node *node)
 		tell(node, json_pack("{s:s}", "do", "switch"), NULL, 0);
 }
 
+/* A message of files that are open, not sent yet. */
+struct batch {
+	json_t *files;
+	int fds[FDS_AT_ONCE], count;
+};
+
+static int batch_send(struct node *node, struct batch *batch, bool last)
+{
+	int r = tell(node,
+		     json_pack("{s:s, s:o, s:b}", "do", "files", "files", batch->files ? batch->files : json_array(),
+			       "last", last),
+		     batch->fds, batch->count);
+	for (int i = 0; i < batch->count; i++)
+		close(batch->fds[i]);
+	*batch = (struct batch){0};
+	return r;
+}
+
+static void batch_add(struct batch *batch, const struct svid_entry *entry, const int *fds, int count)
+{
+	static const char *const kinds[2][2] = {{"certificate", "key"}, {"bundle", "crl"}};
+	if (!batch->files)
+		batch->files = json_array();
+	for (int i = 0; i < count; i++) {
+		json_array_append_new(batch->files,
+				      json_pack("{s:s, s:s}", "kind", kinds[entry->is_trust][i], "name", entry->name));
+		batch->fds[batch->count++] = fds[i];
+	}
+}
+
+static void keep_problem(struct mtls *mtls, const char *text)
+{
+	if (!mtls->file_problems)
+		mtls->file_problems = json_array();
+	json_array_append_new(mtls->file_problems, json_string(text));
+}
+
+/* What cannot be opened is left out: the proxy keeps the last good one of its name. */
+static int tell_entries(struct node *node, const struct svid_files *files)
+{
+	struct batch batch = {0};
+	int r = 0;
+	for (size_t i = 0; !r && i < files->entries.len; i++) {
+		struct why why = {0};
+		int fds[2], count = svid_entry_open(&files->entries.at[i], fds, &why);
+		if (count < 0) {
+			keep_problem(&node->mtls, why.text);
+			continue;
+		}
+		batch_add(&batch, &files->entries.at[i], fds, count);
+		if (batch.count > FDS_AT_ONCE - 2)
+			r = batch_send(node, &batch, false);
+	}
+	int end = batch_send(node, &batch, true);
+	return r ? r : end;
+}
+
 void mtls_tell_files(struct node *node)
 {
-	(void)node;
+	struct mtls *mtls = &node->mtls;
+	struct svid_files files;
+	struct why why = {0};
+	if (mtls->control < 0)
+		return;
+	int r = svid_files_find(node->config->mtls_identities, node->config->mtls_trust, &files, &why);
+	json_t *before = mtls->file_problems;
+	mtls->file_problems = NULL;
+	if (r) {
+		keep_problem(mtls, why.text);
+		json_decref(before);
+		return;
+	}
+	if (files.stamp == mtls->stamp) {
+		mtls->file_problems = before;
+		svid_files_release(&files);
+		return;
+	}
+	json_decref(before);
+	for (size_t i = 0; i < files.problems.len; i++)
+		keep_problem(mtls, files.problems.at[i]);
+	r = tell_entries(node, &files);
+	mtls->stamp = r ? 0 : files.stamp;
+	svid_files_release(&files);
 }
 
 /* ---- Places --------------------------------------------------------------------------------------------- */
@@ -295,6 +376,8 @@ static void take(struct node *node, json_t *said)
 		take_flow(node, said);
 	else if (what && strcmp(what, "files") == 0)
 		keep(&node->mtls.files, said);
+	else if (what && strcmp(what, "problem") == 0)
+		node_say("the node proxy: %s", json_string_value(json_object_get(said, "text")));
 	else if (what && strcmp(what, "status") == 0)
 		keep(&node->mtls.status, said);
 }

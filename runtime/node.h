@@ -61,6 +61,7 @@ struct mtls {
 	uint64_t stamp;		/* of the identity files that were told last */
 	json_t *told;		/* what was said of each place, by endpoint */
 	json_t *files, *status; /* what it said last */
+	json_t *file_problems;	/* of the identity files, before the proxy saw them; NULL: none */
 	char *problem;		/* why there is none; NULL: there is one */
 	uint64_t restarts;
 };

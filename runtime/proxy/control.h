@@ -2,7 +2,7 @@
  * descriptors beside them (SCM_RIGHTS). The proxy opens no path and makes no socket of its own.
  *
  * meshd -> proxy
- *   {"do": "hello", "trust": "shop.example", "drain_ms": 30000, "connections": 20000}
+ *   {"do": "hello", "drain_ms": 30000, "connections": 20000}
  *	first of all; again: changed settings
  *   {"do": "place", "endpoint": 7, "workload": "shop/frontend-1", "service": "shop/frontend"|null,
  *    "spiffe": "spiffe://...", "addresses": ["10.1.0.5", "fd00::5"]}		[listener]
@@ -24,6 +24,7 @@
  *    "until": {"spiffe://...": 1764000000}}	when each SVID ends
  *   {"say": "flow", ...}		a connection that came, ended or was refused (flow.h)
  *   {"say": "status", "tunnels": 2, "connections": 40, "refused": {"expired": 1}, ...}
+ *   {"say": "problem", "text": "..."}	an order that it could not follow
  *   {"say": "drained"}			before it exits by itself
  *
  * The other descriptor, to the broker: sockets in a workload's namespace. Asked by struct broker_ask, answered by the

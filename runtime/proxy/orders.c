@@ -69,16 +69,14 @@ static void say_problem(struct orders *orders, const char *text)
 static int do_hello(struct orders *orders, const json_t *body, struct descriptors *descriptors, struct why *why)
 {
 	struct proxy_settings *settings = &orders->proxy->settings;
-	const char *trust;
 	int drain_ms = (int)settings->drain_ms, connections = (int)settings->connections;
 	json_error_t error;
 	(void)descriptors;
-	if (json_unpack_ex((json_t *)body, &error, JSON_STRICT, "{s:s, s:s, s?i, s?i}", "do", &(const char *){0},
-			   "trust", &trust, "drain_ms", &drain_ms, "connections", &connections))
+	if (json_unpack_ex((json_t *)body, &error, JSON_STRICT, "{s:s, s?i, s?i}", "do", &(const char *){0}, "drain_ms",
+			   &drain_ms, "connections", &connections))
 		return why_set(why, -EINVAL, "hello: %s", error.text);
-	if (strlen(trust) >= sizeof(settings->trust) || drain_ms < 0 || connections < 1)
+	if (drain_ms < 0 || connections < 1)
 		return why_set(why, -EINVAL, "hello: a value is out of its range");
-	strcpy(settings->trust, trust);
 	settings->drain_ms = (unsigned)drain_ms;
 	settings->connections = (unsigned)connections;
 	if (!orders->is_greeted)

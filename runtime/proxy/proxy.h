@@ -33,7 +33,6 @@ enum {
 };
 
 struct proxy_settings {
-	char trust[256];
 	unsigned connections;
 	unsigned drain_ms;
 };

@@ -119,7 +119,7 @@ class Proxy:
         threading.Thread(target=self._listen, daemon=True).start()
         self.is_brokering = True
         threading.Thread(target=self._broke, daemon=True).start()
-        self.tell({"do": "hello", "trust": DOMAIN, "drain_ms": drain_ms, "connections": connections})
+        self.tell({"do": "hello", "drain_ms": drain_ms, "connections": connections})
         self.expect(lambda said: said["say"] == "ready")
 
     def tell(self, message, descriptors=()):
