@@ -220,7 +220,10 @@ static int start(struct node *node, struct why *why)
 	close(program);
 	if (r)
 		return r;
+	/* Files before places: who takes connections must be able to say who he is. */
 	r = mtls_hello(node);
+	if (!r)
+		mtls_tell_files(node);
 	if (!r)
 		r = loop_watch(node->loop, mtls->control, EPOLLIN, mtls_hear, node);
 	return r ? why_set(why, r, "the node proxy: %s", strerror(-r)) : 0;
@@ -303,7 +306,6 @@ void mtls_take_over(struct node *node)
 {
 	if (!node->mtls.wanted || node->mtls.control < 0)
 		return;
-	mtls_tell_files(node);
 	retire_older(node);
 	save_pid(node);
 }

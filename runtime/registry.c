@@ -12,6 +12,8 @@
 
 /* What places.c adds to an endpoint's flags: kept while its workload stays. */
 enum { FOUND_LATER = MESH_PEER_PLACED | MESH_PEER_TUNNEL };
+/* What outlives meshd: the node proxy does, too. Which sockets are known does not. */
+enum { SAVED = MESH_PEER_ENROLLED | MESH_PEER_LOCAL | MESH_PEER_QUARANTINED | MESH_PEER_TUNNEL };
 
 enum { REGISTRY_LIMIT = 1048576, REGISTRY_LIMIT_BYTES = 512 << 20, REGISTRY_FORMAT = 1 };
 
@@ -327,7 +329,7 @@ int registry_save(const struct registry *registry, const char *path, struct why 
 			continue;
 		address_print(endpoint->address, address);
 		json_array_append_new(endpoints, json_pack("[i, s, s, i]", (int)i, address, endpoint->owner,
-							   (int)(endpoint->flags & ~(uint32_t)MESH_PEER_PLACED)));
+							   (int)(endpoint->flags & SAVED)));
 	}
 	json_t *root = json_pack("{s:i, s:i, s:o}", "format", REGISTRY_FORMAT, "count", (int)json_array_size(endpoints),
 				 "endpoints", endpoints);
@@ -346,7 +348,7 @@ static bool endpoint_load(struct registry *registry, json_t *item)
 	const char *address, *owner;
 	uint8_t bytes[16];
 	if (json_unpack(item, "[i, s, s, i!]", &number, &address, &owner, &flags) || number < 1 ||
-	    number >= REGISTRY_LIMIT || flags & ~7 || !*owner || registry_reserve(registry, (uint32_t)number + 1))
+	    number >= REGISTRY_LIMIT || flags & ~SAVED || !*owner || registry_reserve(registry, (uint32_t)number + 1))
 		return false;
 	if (inet_pton(AF_INET, address, bytes + 12) == 1)
 		memcpy(bytes, mapped, 12);
