@@ -45,14 +45,14 @@ static struct tunnel *pool_find(struct proxy *proxy, struct place *place, const 
 	return waiting;
 }
 
-/* It is in the pool before it can fail: its end takes it out again. */
+/* NULL: a bound. It may have failed already, and is dead then. */
 static struct tunnel *pool_dial(struct place *place, const struct hop *dst)
 {
 	struct hop peer = *dst;
 	peer.port = MESH_PORT_TUNNEL;
 	struct tunnel *tunnel = tunnel_dial(place, &caller_side, &peer);
-	if (!tunnel || tunnel->is_closing)
-		return NULL;
+	if (!tunnel || tunnel->state == TUNNEL_DEAD)
+		return tunnel;
 	struct tunnel **bucket = pool_bucket(place->proxy, place, dst);
 	tunnel->pool_next = *bucket;
 	*bucket = tunnel;
@@ -80,7 +80,11 @@ static void stream_place(struct stream *stream)
 	if (!tunnel)
 		tunnel = pool_dial(stream->place, &stream->dst);
 	if (!tunnel) {
-		stream_end(stream, REASON_UNREACHABLE, "no tunnel", NGHTTP2_CANCEL);
+		stream_end(stream, REASON_OVERLOAD, "no more tunnels", NGHTTP2_CANCEL);
+		return;
+	}
+	if (tunnel->state == TUNNEL_DEAD) {
+		stream_end(stream, tunnel->reason, tunnel->detail, NGHTTP2_CANCEL);
 		return;
 	}
 	if (tunnel->state == TUNNEL_OPEN) {

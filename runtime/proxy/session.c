@@ -123,6 +123,15 @@ static int on_not_sent(nghttp2_session *session, const nghttp2_frame *frame, int
 	return 0;
 }
 
+/* RFC 9113, section 8.1: behind an answer that is all, the rest of what the peer has to say is not wanted. */
+static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, void *context)
+{
+	const struct tunnel *tunnel = context;
+	if (frame->hd.type == NGHTTP2_HEADERS && frame->hd.flags & NGHTTP2_FLAG_END_STREAM && !tunnel->side->is_client)
+		nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR);
+	return 0;
+}
+
 int tunnel_digest(struct tunnel *tunnel, const uint8_t *data, size_t len)
 {
 	ssize_t r = nghttp2_session_mem_recv(tunnel->session, data, len);
@@ -171,9 +180,6 @@ int tunnel_respond(struct tunnel *tunnel, int32_t id, struct stream *stream, uns
 	snprintf(text, sizeof(text), "%u", status);
 	nghttp2_nv header = {.name = (uint8_t *)":status", .namelen = 7, .value = (uint8_t *)text, .valuelen = 3};
 	int r = nghttp2_submit_response(tunnel->session, id, &header, 1, stream ? &provider : NULL);
-	/* RFC 9113, section 8.1: the rest of what the peer has to say is not wanted. */
-	if (!r && !stream)
-		r = nghttp2_submit_rst_stream(tunnel->session, NGHTTP2_FLAG_NONE, id, NGHTTP2_NO_ERROR);
 	tunnel_touch(tunnel);
 	return r ? -EPROTO : 0;
 }
@@ -244,6 +250,7 @@ static int callbacks_create(nghttp2_session_callbacks **ret_callbacks)
 	nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
 	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
 	nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_closed);
+	nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_frame_sent);
 	nghttp2_session_callbacks_set_on_frame_not_send_callback(callbacks, on_not_sent);
 	nghttp2_session_callbacks_set_data_source_read_length_callback(callbacks, on_frame_bytes);
 	*ret_callbacks = callbacks;

@@ -125,6 +125,10 @@ struct tunnel *tunnel_dial(struct place *place, const struct tunnel_side *side, 
 		return NULL;
 	tunnel->state = TUNNEL_SOCKET;
 	tunnel->peer = *peer;
+	if (!identities_valid_until(place->proxy->identities, place->spiffe, time(NULL))) {
+		tunnel_end(tunnel, REASON_NO_IDENTITY, NULL);
+		return tunnel;
+	}
 	tunnel->wait.ready = tunnel_on_socket;
 	int fd = broker_take(place->proxy->broker, place->endpoint, hop_family(peer), &tunnel->wait);
 	if (fd != -EINPROGRESS)
@@ -169,6 +173,8 @@ void tunnel_end(struct tunnel *tunnel, const char *reason, const char *detail)
 	if (tunnel->is_ending)
 		return;
 	tunnel->is_ending = tunnel->is_closing = true;
+	tunnel->reason = reason;
+	tunnel->detail = detail;
 	if (tunnel->state == TUNNEL_OPEN)
 		session_say_goodbye(tunnel);
 	tunnel->state = TUNNEL_DEAD;

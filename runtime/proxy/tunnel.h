@@ -48,6 +48,7 @@ struct tunnel {
 		is_fresh : 1,
 		is_proven : 1; /* fresh: nothing was received yet; proven: the peer took our certificate */
 	int fd;
+	const char *reason, *detail; /* of its death */
 	SSL *ssl;
 	nghttp2_session *session;
 	struct hop local, peer; /* client: peer is where the workload is dialled */

@@ -2,7 +2,7 @@
 
 Everything is on 127.0.0.0/8: a caller's workload has its listener at port 15001 (steered), a receiver's at 15008
 (tunnels); the scripted kernel tells where a steered connection was to go."""
-import array, datetime, ipaddress, json, mmap, os, signal, socket, struct, subprocess, sys, tempfile, threading, time
+import array, ctypes, datetime, ipaddress, json, mmap, os, signal, socket, struct, subprocess, sys, tempfile, threading, time
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -12,6 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 MESHP = os.environ.get("MESHP", os.path.join(ROOT, "build", "meshp-scripted"))
 DOMAIN = "shop.example"
+PRCTL = ctypes.CDLL(None).prctl
 
 
 def mapped(ip):
@@ -107,6 +108,7 @@ class Proxy:
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 << 20)
         self.control, self.broker = control, broker
         def descriptors():
+            PRCTL(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: nothing is left behind a test that was killed
             one, other = os.dup(theirs.fileno()), os.dup(their_broker.fileno())
             high = [os.dup2(fd, number) for fd, number in ((one, 60), (other, 61))]
             os.dup2(high[0], 3, inheritable=True)
@@ -299,10 +301,46 @@ def serve(address, port, handle):
                 return
             threading.Thread(target=run, args=(one,), daemon=True).start()
     threading.Thread(target=accept, daemon=True).start()
-    return listener
+    return Application(listener)
+
+
+class Application:
+    def __init__(self, listener):
+        self.listener = listener
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)  # close alone does not wake who accepts
+        self.listener.close()
 
 
 def echo(one):
     while data := one.recv(1 << 16):
         one.sendall(data)
     one.shutdown(socket.SHUT_WR)
+
+
+def too_long(*_):
+    raise TimeoutError("it took two minutes")
+
+
+def run(tests):
+    """Runs each function test_* of a module: {name: function}."""
+    passed = failed = 0
+    wanted = sys.argv[1:]
+    for name, test in list(tests.items()):
+        if not name.startswith("test_") or (wanted and name not in wanted):
+            continue
+        started = time.monotonic()
+        signal.signal(signal.SIGALRM, too_long)
+        signal.alarm(120)
+        try:
+            test()
+            passed += 1
+            print(f"ok {name} ({time.monotonic() - started:.1f} s)", flush=True)
+        except Exception as error:
+            failed += 1
+            import traceback
+            traceback.print_exc()
+            print(f"FAIL {name}: {error}", flush=True)
+    print(f"{os.path.basename(sys.argv[0])}: {passed} passed, {failed} failed", flush=True)
+    sys.exit(1 if failed else 0)
