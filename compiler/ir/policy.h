@@ -232,6 +232,9 @@ struct policy {
  * 5432" (one line, canonical). */
 const char *policy_rule_text(struct arena *arena, const struct policy *policy, uint32_t rank);
 
+/* The number of the block that ADDRESS (v4 mapped) lies in; 0: in none that is named. */
+uint32_t policy_block(const struct policy *policy, unsigned __int128 address);
+
 /* Gives the JSON back, which is in no arena. */
 void policy_release(struct policy *policy);
 

@@ -163,27 +163,11 @@ static bool lies_in(const struct address_range *address, const struct ast_text *
 	return false;
 }
 
-/* 0: in none that is named. */
-static uint32_t block_of(const struct policy *policy, const struct address_range *address)
-{
-	uint8_t bytes[16];
-	size_t lo = 0, hi = policy->intervals.len;
-	address_bytes(address->lo, bytes);
-	while (hi - lo > 1) {
-		size_t middle = (lo + hi) / 2;
-		if (memcmp(policy->intervals.at[middle].first, bytes, 16) <= 0)
-			lo = middle;
-		else
-			hi = middle;
-	}
-	return hi ? policy->intervals.at[lo].block : 0;
-}
-
 /* One finding for an address: the first block around it. */
 static void check_address(struct run *run, const struct ast_decl *service, const struct ast_text *text)
 {
 	struct address_range address;
-	if (address_read(text->text, &address) != ADDRESS_FINE || !block_of(run->policy, &address))
+	if (address_read(text->text, &address) != ADDRESS_FINE || !policy_block(run->policy, address.lo))
 		return;
 	for (const struct ast_decl *decl = run->ast->first; decl; decl = decl->next)
 		for (const struct ast_item *item = decl->items; item; item = item->next) {
