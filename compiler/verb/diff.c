@@ -292,15 +292,6 @@ static int show(const struct options *options, struct diff *diff)
 	return code ? code : diff->groups.len || diff->definitions.len ? EXIT_NO : EXIT_YES;
 }
 
-bool diff_knows_format(const struct options *options)
-{
-	for (int i = 0; i < 3; i++)
-		if (strcmp(formats[i], options->format) == 0)
-			return true;
-	verb_unknown("format", options->format, formats, 3);
-	return false;
-}
-
 /* Warnings are `check`'s. What is behind us need not hold today: a date that has passed may be what changes. */
 int diff_check(const struct options *options, struct run *run, enum side side, const char *where)
 {
@@ -340,8 +331,6 @@ int diff_runs(const struct options *options, struct run *old, struct run *new)
 int verb_diff(const struct options *options, int argc, char **argv)
 {
 	struct run old = {0}, new = {0};
-	if (!diff_knows_format(options))
-		return EXIT_CANNOT;
 	if (argc != 3)
 		return verb_cannot("diff wants two policies, the old and the new: each a file, a folder or -");
 	if (strcmp(argv[1], "-") == 0 && strcmp(argv[2], "-") == 0)
