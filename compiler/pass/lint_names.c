@@ -149,20 +149,6 @@ static void check_headers(struct run *run, const struct policy_rule *rule, const
 
 /* ---- Addresses ------------------------------------------------------------------------------------ */
 
-static bool lies_in(const struct address_range *address, const struct ast_text *texts, const struct ast_text *except)
-{
-	struct address_range range;
-	for (; except; except = except->next)
-		if (address_read(except->text, &range) == ADDRESS_FINE && range.lo <= address->lo &&
-		    address->lo <= range.hi)
-			return false;
-	for (; texts; texts = texts->next)
-		if (address_read(texts->text, &range) == ADDRESS_FINE && range.lo <= address->lo &&
-		    address->lo <= range.hi)
-			return true;
-	return false;
-}
-
 /* One finding for an address: the first block around it. */
 static void check_address(struct run *run, const struct ast_decl *service, const struct ast_text *text)
 {
@@ -171,7 +157,7 @@ static void check_address(struct run *run, const struct ast_decl *service, const
 		return;
 	for (const struct ast_decl *decl = run->ast->first; decl; decl = decl->next)
 		for (const struct ast_item *item = decl->items; item; item = item->next) {
-			if (item->kind != ITEM_CIDR || !lies_in(&address, item->texts, item->except))
+			if (item->kind != ITEM_CIDR || !ast_holds(item, &address))
 				continue;
 			struct diag *diag =
 				diag_add(&run->diags, DIAG_ADDRESS_OVERLAP, text->span,
