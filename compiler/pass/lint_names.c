@@ -3,6 +3,7 @@
 
 #include "ir/ast.h"
 #include "ir/literal.h"
+#include "pass/removal.h"
 
 struct naming {
 	struct run *run;
@@ -88,10 +89,9 @@ static void check_subsets(struct naming *naming, const struct ast_decl *service,
 
 static void report_unused(struct naming *naming, const struct ast_decl *decl, const char *kind)
 {
-	struct diag *diag = diag_add(&naming->run->diags, DIAG_UNUSED, decl->name.span, "nothing uses %s '%s'", kind,
-				     decl->name.text);
-	diag->fix_span = decl->span;
-	diag->fix = "";
+	removal_offer(diag_add(&naming->run->diags, DIAG_UNUSED, decl->name.span, "nothing uses %s '%s'", kind,
+			       decl->name.text),
+		      decl->span, true);
 }
 
 static void check_used(struct naming *naming, const struct ast_decl *decl)
