@@ -126,13 +126,15 @@ static json_t *group_json(struct diff *diff, const struct diff_group *group)
 static void show_json(struct showing *showing)
 {
 	struct diff *diff = showing->diff;
-	json_t *groups = json_array(), *definitions = json_array();
+	json_t *groups = json_array(), *definitions = json_array(), *notes = json_array();
 	for (size_t i = 0; i < diff->groups.len; i++)
 		json_array_append_new(groups, group_json(diff, &diff->groups.at[i]));
 	for (size_t i = 0; i < diff->definitions.len; i++)
 		json_array_append_new(definitions, json_string(diff->definitions.at[i]));
-	json_t *all = json_pack("{s:b, s:o, s:o}", "equal", !diff->groups.len && !diff->definitions.len, "groups",
-				groups, "definitions", definitions);
+	for (size_t i = 0; i < diff->notes.len; i++)
+		json_array_append_new(notes, json_string(diff->notes.at[i]));
+	json_t *all = json_pack("{s:b, s:o, s:o, s:o}", "equal", !diff->groups.len && !diff->definitions.len, "groups",
+				groups, "definitions", definitions, "notes", notes);
 	json_dumpf(all, showing->out, JSON_INDENT(2) | VERB_REALS);
 	fputc('\n', showing->out);
 	json_decref(all);
@@ -217,10 +219,12 @@ static void show_text(struct showing *showing)
 		show_text_group(showing, &diff->groups.at[i]);
 	for (size_t i = 0; i < diff->definitions.len; i++)
 		fprintf(showing->out, "definition: %s\n", diff->definitions.at[i]);
+	for (size_t i = 0; i < diff->notes.len; i++)
+		fprintf(showing->out, "note: %s\n", diff->notes.at[i]);
 	if (!diff->groups.len && !diff->definitions.len)
 		fprintf(showing->out, "equal: %s\n", equal_text);
 	else
-		fprintf(showing->out, "%s%s\n", diff->definitions.len ? "\n" : "", summary(diff));
+		fprintf(showing->out, "%s%s\n", diff->definitions.len || diff->notes.len ? "\n" : "", summary(diff));
 }
 
 /* ---- Markdown ----------------------------------------------------------------------------------------- */
@@ -268,6 +272,10 @@ static void show_markdown(struct showing *showing)
 		show_markdown_groups(showing);
 	for (size_t i = 0; i < diff->definitions.len; i++)
 		fprintf(showing->out, "%s- %s\n", i ? "" : "\n", diff->definitions.at[i]);
+	if (diff->notes.len)
+		fputs("\nNotes, of what decides nothing:\n\n", showing->out);
+	for (size_t i = 0; i < diff->notes.len; i++)
+		fprintf(showing->out, "- %s\n", diff->notes.at[i]);
 }
 
 /* ---- The verb ------------------------------------------------------------------------------------------- */

@@ -116,7 +116,7 @@ static bool run_again(const struct fixing *fixing, struct arena *arena, bool is_
 	return pipeline_run(again) == 0;
 }
 
-/* No request changes, and nothing that no request shows. */
+/* No request changes, nothing that no request shows, and nothing that is reported. */
 static bool policies_equal(struct fixing *fixing, struct run *old, struct run *new)
 {
 	struct pair pair;
@@ -125,7 +125,7 @@ static bool policies_equal(struct fixing *fixing, struct run *old, struct run *n
 	if (!r)
 		r = diff_make(&pair, &diff);
 	fixing->unknown |= r != 0;
-	return !r && !diff.groups.len && !diff.definitions.len;
+	return !r && !diff.groups.len && !diff.definitions.len && !diff.notes.len;
 }
 
 static bool is_proved(struct fixing *fixing)
