@@ -56,6 +56,12 @@ enum address_fault address_read(const char *text, struct address_range *ret_rang
 	return host_bits ? ADDRESS_HOST_BITS : ADDRESS_FINE;
 }
 
+struct address_range address_from_bytes(const uint8_t bytes[16])
+{
+	unsigned __int128 number = number_of(bytes);
+	return (struct address_range){.lo = number, .hi = number, .is_v6 = number >> 32 != 0xffff};
+}
+
 const char *address_print(struct arena *arena, const struct address_range *range)
 {
 	char text[INET6_ADDRSTRLEN];

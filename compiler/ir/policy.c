@@ -1,5 +1,9 @@
 #include "ir/policy.h"
 
+#include "ir/literal.h"
+
+#include <string.h>
+
 const char *policy_rule_text(struct arena *arena, const struct policy *policy, uint32_t rank)
 {
 	(void)arena;
@@ -36,6 +40,21 @@ enum mtls_mode policy_mtls_mode(const struct policy *policy, uint32_t dst, uint3
 		}
 	}
 	return mode;
+}
+
+uint32_t policy_block(const struct policy *policy, unsigned __int128 address)
+{
+	uint8_t bytes[16];
+	size_t lo = 0, hi = policy->intervals.len;
+	address_bytes(address, bytes);
+	while (hi - lo > 1) {
+		size_t middle = (lo + hi) / 2;
+		if (memcmp(policy->intervals.at[middle].first, bytes, 16) <= 0)
+			lo = middle;
+		else
+			hi = middle;
+	}
+	return hi ? policy->intervals.at[lo].block : 0;
 }
 
 void policy_release(struct policy *policy)

@@ -239,6 +239,9 @@ bool policy_mtls_speaks(const struct policy_mtls *mtls, uint32_t dst, uint32_t p
 /* By the narrowest statement (language.md 20). */
 enum mtls_mode policy_mtls_mode(const struct policy *policy, uint32_t dst, uint32_t port);
 
+/* The number of the block that ADDRESS (v4 mapped) lies in; 0: in none that is named. */
+uint32_t policy_block(const struct policy *policy, unsigned __int128 address);
+
 /* Gives the JSON back, which is in no arena. */
 void policy_release(struct policy *policy);
 
