@@ -2,6 +2,8 @@
  * function's path is part of its caller's; a round of bpf_loop is its callback's, times the bound. */
 #include "pass/budget.h"
 
+#include "base/apart.h"
+
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <gelf.h>
@@ -374,16 +376,33 @@ static int silent(enum libbpf_print_level level, const char *format, va_list arg
 /* A generation's own maps (runtime/generation.c); the others are the node's. */
 static bool map_is_own(const char *name)
 {
-	static const char *const own[] = {"classes", "vips", "backends", "vectors", "answers"};
+	static const char *const own[] = {"classes", "vips", "backends", "ids", "vectors", "answers"};
 	for (size_t i = 0; i < sizeof(own) / sizeof(*own); i++)
 		if (strcmp(name, own[i]) == 0)
 			return true;
 	return strstr(name, ".rodata") || strstr(name, ".data") || strstr(name, ".bss");
 }
 
+struct opening {
+	const void *object;
+	size_t len;
+};
+
+static void try_open(void *context, struct apart *ret)
+{
+	const struct opening *opening = context;
+	libbpf_set_print(silent);
+	struct bpf_object *opened = bpf_object__open_mem(opening->object, opening->len, NULL);
+	ret->result = opened ? 0 : -EINVAL;
+	bpf_object__close(opened);
+}
+
 static int read_maps(struct reader *reader, const void *object, size_t len, struct budget *budget)
 {
 	const struct bpf_map *map;
+	/* libbpf 1.1.2 does not survive every broken BTF. */
+	if (apart_run(try_open, &(struct opening){object, len}, NULL, NULL))
+		return refuse(reader, "libbpf cannot open the object");
 	libbpf_print_fn_t before = libbpf_set_print(silent);
 	struct bpf_object *opened = bpf_object__open_mem(object, len, NULL);
 	libbpf_set_print(before);
