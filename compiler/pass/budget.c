@@ -7,6 +7,9 @@
 #include <gelf.h>
 #include <linux/bpf.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define NOWHERE UINT32_MAX
 
@@ -381,11 +384,28 @@ static bool map_is_own(const char *name)
 	return strstr(name, ".rodata") || strstr(name, ".data") || strstr(name, ".bss");
 }
 
+/* libbpf (1.1) believes an object's types: where they are spoilt it is a child that dies of them. */
+static bool libbpf_survives(const void *object, size_t len)
+{
+	struct rlimit none = {0, 0};
+	int status = -1;
+	pid_t pid = fork();
+	if (pid == 0) {
+		setrlimit(RLIMIT_CORE, &none);
+		close(STDERR_FILENO);
+		bpf_object__close(bpf_object__open_mem(object, len, NULL));
+		_exit(0);
+	}
+	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		continue;
+	return status == 0;
+}
+
 static int read_maps(struct reader *reader, const void *object, size_t len, struct budget *budget)
 {
 	const struct bpf_map *map;
 	libbpf_print_fn_t before = libbpf_set_print(silent);
-	struct bpf_object *opened = bpf_object__open_mem(object, len, NULL);
+	struct bpf_object *opened = libbpf_survives(object, len) ? bpf_object__open_mem(object, len, NULL) : NULL;
 	libbpf_set_print(before);
 	if (!opened)
 		return refuse(reader, "libbpf cannot open the object");
