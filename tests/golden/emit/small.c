@@ -16,7 +16,7 @@
 enum {
 	PLAN_RULES = 4, /* behind them: default, self, conflict, unknown */
 	PLAN_CLASSES = 9, /* parties: sources first, then externals */
-	PLAN_DSTS = 27, /* classes x verdicts, audits, routes */
+	PLAN_NODES = 27, /* classes x verdicts, audits, routes; a second level */
 	PLAN_CELLS = 12, /* (protocol, port) intervals of all destinations */
 	PLAN_COMB = 10, /* outcomes of single sources, interlocked */
 	PLAN_MATRIX = 7, /* outcomes of sets of sources */
@@ -34,8 +34,7 @@ enum {
 
 /* The compiler writes the contents of these into the finished object, byte for byte. */
 const volatile struct mesh_config config = {.abi = MESH_ABI};
-const volatile struct plan_dst plan_dsts[PLAN_DSTS] = {};
-const volatile __u32 plan_bounds[PLAN_CELLS] = {};
+const volatile struct plan_node plan_nodes[PLAN_NODES] __attribute__((aligned(32))) = {};
 const volatile struct plan_cell plan_cells[PLAN_CELLS] = {};
 const volatile struct plan_comb plan_combs[PLAN_COMB] = {};
 const volatile __u16 plan_matrix[PLAN_MATRIX] = {};
