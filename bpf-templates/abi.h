@@ -52,7 +52,8 @@ enum {
 	MESH_PEER_ENROLLED = 1,
 	MESH_PEER_LOCAL = 2,
 	MESH_PEER_QUARANTINED = 4,
-	MESH_PEER_PLACED = 8, /* its namespace is known here, and every socket born in it is stamped */
+	MESH_PEER_PLACED = 8,  /* its namespace is known here, and every socket born in it is stamped */
+	MESH_PEER_TUNNEL = 16, /* a workload of this node for which the node proxy listens */
 };
 struct mesh_peer {
 	__u32 endpoint; /* index into the generation's "classes"; never 0 */
@@ -82,15 +83,17 @@ static inline __u64 mesh_peer_hash(__u32 address)
 /* Map "netns" (key: u64 netns cookie): whose network namespace is this. */
 enum {
 	MESH_NETNS_ENROLLED = 1,
-	MESH_NETNS_NODE = 2,  /* the host's namespace: its sockets are `node` */
-	MESH_NETNS_MANY4 = 4, /* several IPv4 addresses whose block classes may differ: the caller's */
-	MESH_NETNS_MANY6 = 8, /* block is known only when the packet leaves */
+	MESH_NETNS_NODE = 2,	/* the host's namespace: its sockets are `node` */
+	MESH_NETNS_MANY4 = 4,	/* several IPv4 addresses whose block classes may differ: the caller's */
+	MESH_NETNS_MANY6 = 8,	/* block is known only when the packet leaves */
+	MESH_NETNS_TUNNEL = 16, /* the node proxy listens here */
 };
 struct mesh_netns {
 	__u32 endpoint4; /* the endpoint of its (first) IPv4 address, 0: none */
 	__u32 endpoint6;
 	__u32 flags;
-	__u32 pad;
+	__u8 address4[4]; /* of endpoint4, as in the packet */
+	__u8 address6[16];
 };
 
 /* Map "classes" (array by endpoint, private to a generation): what an address means to a policy.
@@ -112,8 +115,25 @@ enum {
 	MESH_CLASS_FIRST = 5,
 };
 
-/* The rules of a generation are numbered 0..n-1 (manifest "rules"); behind them these four. */
-enum mesh_special { MESH_DEFAULT = 0, MESH_SELF, MESH_CONFLICT, MESH_UNKNOWN, MESH_SPECIALS };
+/* How a connection travels. */
+enum mesh_via {
+	MESH_VIA_WIRE = 0, /* in the clear */
+	MESH_VIA_NODE,	   /* in the clear, from the node's own processes to a workload on it */
+	MESH_VIA_TUNNEL,   /* or is going to */
+};
+
+/* The rules of a generation are numbered 0..n-1 (manifest "rules"); behind them these. PLAINTEXT: a rule
+ * allows it, but only through the tunnel. MTLS: the
+ * tunnel itself was refused, before any rule was asked. */
+enum mesh_special {
+	MESH_DEFAULT = 0,
+	MESH_SELF,
+	MESH_CONFLICT,
+	MESH_UNKNOWN,
+	MESH_PLAINTEXT,
+	MESH_MTLS,
+	MESH_SPECIALS
+};
 
 /* A connection or flow seen from a socket. Key of "exact", "flows". */
 struct mesh_tuple {
@@ -132,7 +152,7 @@ struct mesh_exact {
 };
 
 /* Map "flows" (LRU): UDP direction by peer. */
-enum mesh_role { MESH_ROLE_NONE = 0, MESH_ROLE_OUT, MESH_ROLE_IN, MESH_ROLE_LISTEN, MESH_ROLE_OLD };
+enum mesh_role { MESH_ROLE_NONE = 0, MESH_ROLE_OUT, MESH_ROLE_IN, MESH_ROLE_LISTEN, MESH_ROLE_OLD, MESH_ROLE_PROXY };
 struct mesh_flow {
 	__u64 seen_ns; /* bpf_ktime_get_ns */
 	__u32 generation;
@@ -152,8 +172,8 @@ struct mesh_socket {
 	__u8 service[16];
 	__u8 dst[16];	/* what was decided at connect */
 	__u16 dst_port; /* 0: nothing was */
-	__u16 pad;
-	__u64 netns; /* cookie of the enrolled namespace that it was born in; 0: in no such one */
+	__u16 steered;	/* through the tunnel: the port that is meant, at `dst`; 0: it is not */
+	__u64 netns;	/* cookie of the enrolled namespace that it was born in; 0: in no such one */
 };
 enum { MESH_NETNS_IMPOSTOR = 1 /* as mesh_socket.netns: nobody's, under a workload's address; no cookie is 1 */ };
 
@@ -211,6 +231,7 @@ enum mesh_hook {
 	MESH_HOOK_LOOKUP,
 	MESH_HOOK_INGRESS,
 	MESH_HOOK_EGRESS,
+	MESH_HOOK_TUNNEL, /* told by the node proxy */
 	MESH_HOOKS
 };
 enum {
@@ -258,6 +279,73 @@ enum mesh_stat {
 	MESH_STATS
 };
 
+/* ---- The node proxy --------------------------------------------------------------------------
+ *
+ * Sockets of the proxy are made by meshd inside a workload's namespace and stamped MESH_ROLE_PROXY, which
+ * no application can do; what is accepted from them inherits the stamp. On these sockets alone setsockopt and
+ * getsockopt (level MESH_LEVEL, one of the options below) ask the kernel; on others they fail as they did. A
+ * question is set and its answer got: a getsockopt program does not see what the caller had in its buffer. */
+enum {
+	MESH_PORT_TUNNEL = 15008, /* HBONE arrives here */
+	MESH_PORT_STEER = 15001,  /* at the caller's own address: a connection that is to go through the tunnel */
+	MESH_LEVEL = 0x6d657368,
+};
+enum mesh_option {
+	MESH_OPTION_ORIGIN = 1, /* got: struct mesh_origin, of an accepted socket that was steered */
+	MESH_OPTION_ASK,	/* set and got: struct mesh_ask */
+	MESH_OPTION_REMEMBER,	/* set: struct mesh_remember, before a bound socket connects to the application */
+	MESH_OPTION_FORGET,	/* set: the same, when it is closed */
+};
+
+/* What the application asked for. dst_port 0: it was not steered by us. */
+struct mesh_origin {
+	__u8 dst[16];	  /* where it goes: a workload's address */
+	__u8 service[16]; /* 0::0: no service address was asked for */
+	__u8 src[16];	  /* the caller's own address and port */
+	__u16 dst_port, service_port, src_port, pad;
+	__u32 endpoint; /* the caller's: of its first address */
+	__u32 generation;
+};
+
+/* A question to the generation in force. IDs travel as the first 16 bytes of their SHA-256; 0: none. */
+enum mesh_ask_kind {
+	MESH_ASK_RECEIVER = 1, /* may whoever showed ID reach dst:dst_port, an address of this socket's workload? */
+	MESH_ASK_CALLER,       /* may this socket's workload (still) reach dst:dst_port? */
+	MESH_ASK_SERVER,       /* is ID the identity of the workload at dst? */
+};
+enum mesh_ask_reason {
+	MESH_ASK_DECIDED = 0,
+	MESH_ASK_NOT_HERE, /* dst is no address of this socket's workload */
+	MESH_ASK_NO_POLICY,
+	MESH_ASK_NOT_HIS, /* MESH_ASK_SERVER: another workload lives there */
+};
+struct mesh_ask {
+	__u8 id[16];	/* of "spiffe://TRUST/ns/NS/sa/ACCOUNT" */
+	__u8 space[16]; /* of "spiffe://TRUST/ns/NS", where the ID has that form */
+	__u8 src[16], dst[16];
+	__u16 src_port, dst_port;
+	__u8 kind;
+	__u8 again; /* this connection was decided before */
+	/* Answered: */
+	__u8 allow; /* what is to happen: also 1 where the node only observes, or is off */
+	__u8 reason;
+	__u32 rule; /* as in records */
+	__u32 generation;
+	__u32 src_endpoint, dst_endpoint;
+	__u16 src_class, dst_class;
+	__u16 audit;
+	__u8 verdict; /* 1: allow */
+	__u8 default_audit;
+};
+
+/* What getpeername and accept tell an application of a connection that came through the tunnel. */
+struct mesh_remember {
+	__u8 dst[16];  /* the application's address, */
+	__u8 peer[16]; /* and the caller's */
+	__u16 dst_port, peer_port;
+	__u32 pad;
+};
+
 /* Section ".mesh.vectors": the proof. Header, then the three arrays one behind the other. */
 #define MESH_VECTORS_MAGIC 0x31564d4du /* "MMV1" */
 struct mesh_vectors {
@@ -272,6 +360,8 @@ struct mesh_vector {
 	__u8 verdict; /* 1: allow */
 	__u16 audit;
 	__u32 rule; /* as in records */
+	__u8 via;   /* enum mesh_via */
+	__u8 pad[7];
 };
 struct mesh_address_vector {
 	__u8 address[16];
@@ -310,7 +400,7 @@ struct mesh_answer {
 
 _Static_assert(sizeof(struct mesh_control) == 72, "abi");
 _Static_assert(sizeof(struct mesh_peer) == 8, "abi");
-_Static_assert(sizeof(struct mesh_netns) == 16, "abi");
+_Static_assert(sizeof(struct mesh_netns) == 32, "abi");
 _Static_assert(sizeof(struct mesh_class) == 8, "abi");
 _Static_assert(sizeof(struct mesh_tuple) == 40, "abi");
 _Static_assert(sizeof(struct mesh_flow) == 24, "abi");
@@ -322,9 +412,12 @@ _Static_assert(sizeof(struct mesh_vip) == 4, "abi");
 _Static_assert(sizeof(struct mesh_set) == 8, "abi");
 _Static_assert(sizeof(struct mesh_record) == 96, "abi");
 _Static_assert(sizeof(struct mesh_order) == 56, "abi");
-_Static_assert(sizeof(struct mesh_vector) == 16, "abi");
+_Static_assert(sizeof(struct mesh_vector) == 24, "abi");
 _Static_assert(sizeof(struct mesh_address_vector) == 24, "abi");
 _Static_assert(sizeof(struct mesh_packet_vector) == 128, "abi");
 _Static_assert(sizeof(struct mesh_answer) == 12, "abi");
+_Static_assert(sizeof(struct mesh_origin) == 64, "abi");
+_Static_assert(sizeof(struct mesh_ask) == 96, "abi");
+_Static_assert(sizeof(struct mesh_remember) == 40, "abi");
 
 #endif

@@ -57,8 +57,10 @@ static __always_inline __u32 hash_step(__u32 hash, __u32 word)
 
 struct pick {
 	/* asked */
-	struct mesh_address service;
-	__u32 src, block, endpoint, dst, protocol, port;
+	__u32 service; /* the end of its address */
+	__u32 src, block, endpoint, dst;
+	__u16 port;
+	__u8 protocol;
 	bool v6;
 	/* answered */
 	bool found;
@@ -195,7 +197,7 @@ __noinline int pick_backend(struct pick *pick)
 	const volatile struct plan_arm *arm = &plan_arms[number];
 	__u32 random = bpf_get_prandom_u32();
 	if (arm->sticky)
-		random = hash_step(hash_step(hash_step(pick->endpoint, pick->dst), pick->service.part[3]), pick->port);
+		random = hash_step(hash_step(hash_step(pick->endpoint, pick->dst), pick->service), pick->port);
 	struct draw draw = draw_share(arm, pick->v6, random);
 	struct mesh_set *set = draw.found ? set_of(draw.set, pick->v6) : NULL;
 	if (!set)
@@ -225,28 +227,6 @@ static __always_inline bool caller_is_self(const struct mesh_netns *caller, cons
 	return dst->endpoint && (dst->endpoint == caller->endpoint4 || dst->endpoint == caller->endpoint6);
 }
 
-/* Stamps the socket: opened here, decided by this generation, under this service address. */
-static __always_inline bool stamp_opened(struct bpf_sock_addr *ctx, const struct mesh_control *settings,
-					 const struct flow *flow, bool decided)
-{
-	struct mesh_socket *socket = bpf_sk_storage_get(&sockets, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!socket) {
-		stat_add(MESH_STAT_NO_STORAGE);
-		return false;
-	}
-	if (flow->protocol == IPPROTO_TCP) {
-		socket->role = MESH_ROLE_OUT;
-		socket->verdict = 1;
-		socket->epoch = settings->epoch;
-		socket->generation = decided ? config.generation : 0;
-		socket->dst_port = decided ? flow->dst_port : 0;
-		__builtin_memcpy(socket->dst, &flow->dst, 16);
-	}
-	socket->service_port = flow->service_port;
-	__builtin_memcpy(socket->service, &flow->service, 16);
-	return true;
-}
-
 /* What becomes of an attempt to reach somebody. */
 enum opened { OPENED_REFUSE, OPENED_PASS, OPENED_ASIDE /* no business of the mesh */ };
 struct opening {
@@ -256,7 +236,32 @@ struct opening {
 	bool bound;    /* UDP from a port of its own: it may be a server's answer */
 	bool decided;  /* false: left to cgroup_skb/egress, where the caller's block or the direction is known */
 	bool moved;    /* flow.dst is a backend now */
+	bool steered;  /* through the tunnel: to the node proxy, at flow.src */
 };
+
+/* Stamps the socket: opened here, decided by this generation, under this service address. */
+static __always_inline bool stamp_opened(struct bpf_sock_addr *ctx, const struct mesh_control *settings,
+					 const struct opening *opening)
+{
+	const struct flow *flow = &opening->flow;
+	struct mesh_socket *socket = bpf_sk_storage_get(&sockets, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!socket) {
+		stat_add(MESH_STAT_NO_STORAGE);
+		return false;
+	}
+	if (flow->protocol == IPPROTO_TCP) {
+		socket->role = MESH_ROLE_OUT;
+		socket->verdict = 1;
+		socket->epoch = settings->epoch;
+		socket->generation = opening->decided ? config.generation : 0;
+		socket->dst_port = opening->decided && !opening->steered ? flow->dst_port : 0;
+		socket->steered = opening->steered ? flow->dst_port : 0;
+		__builtin_memcpy(socket->dst, &flow->dst, 16);
+	}
+	socket->service_port = flow->service_port;
+	__builtin_memcpy(socket->service, &flow->service, 16);
+	return true;
+}
 
 /* Remembers UDP translation both ways: the next datagram goes the same way, the reply comes back
  * under the service's address. Not inlined, for the stack's sake. */
@@ -292,7 +297,7 @@ static __always_inline bool pick_for(struct opening *opening, const struct party
 				     const struct mesh_control *settings, bool v6)
 {
 	struct flow *flow = &opening->flow;
-	struct pick pick = {.service = flow->service,
+	struct pick pick = {.service = flow->service.part[3],
 			    .src = src->src,
 			    .block = src->block,
 			    .endpoint = src->endpoint,
@@ -312,6 +317,26 @@ static __always_inline bool pick_for(struct opening *opening, const struct party
 	if (opening->socket)
 		nat_remember(opening, settings);
 	return true;
+}
+
+/* How an allowed connection travels. What must be protected goes to the node proxy, in the caller's own
+ * namespace; where there is none it goes nowhere. */
+static __always_inline struct verdict protect(struct opening *opening, const struct mesh_netns *caller,
+					      const struct mesh_control *settings, struct verdict verdict)
+{
+	struct flow *flow = &opening->flow;
+	if (!verdict.allow || !(verdict.flags & (PLAN_STRICT | PLAN_PERMISSIVE)))
+		return verdict;
+	if (flow->protocol == IPPROTO_TCP && caller->flags & MESH_NETNS_TUNNEL && settings->mode == MESH_ENFORCE) {
+		opening->steered = true;
+		flow->src = (struct mesh_address){{0, 0, bpf_htonl(0xffff), 0}};
+		if (address_is_v4(&flow->dst))
+			__builtin_memcpy(&flow->src.part[3], caller->address4, 4);
+		else
+			__builtin_memcpy(&flow->src, caller->address6, 16);
+		return verdict;
+	}
+	return verdict.flags & PLAN_STRICT ? (struct verdict){.rule = PLAN_RULES + MESH_PLAINTEXT} : verdict;
 }
 
 /* Global: the verifier looks at it once. */
@@ -346,7 +371,8 @@ __noinline int open_flow(struct opening *opening, const struct mesh_netns *calle
 	if (nowhere)
 		verdict = verdict_unknown();
 	else if (opening->decided)
-		verdict = decide(src.src, src.block, dst.dst, flow->protocol, flow->dst_port);
+		verdict = protect(opening, caller, settings,
+				  decide(src.src, src.block, dst.dst, flow->protocol, flow->dst_port, MESH_VIA_TUNNEL));
 	/* In one word, not kept field by field: the stack has no room for that (`meshc inspect --budget`). */
 	asm volatile("" : "+m"(verdict));
 	flow->subset = 0xffff;
@@ -390,6 +416,13 @@ static __always_inline bool borrows_address(struct bpf_sock_addr *ctx, const str
 	return true;
 }
 
+/* The tunnel itself: who may use it, its two ends decide. */
+static __always_inline bool is_proxy(struct bpf_sock_addr *ctx)
+{
+	struct mesh_socket *socket = ctx->sk ? bpf_sk_storage_get(&sockets, ctx->sk, NULL, 0) : NULL;
+	return socket && socket->role == MESH_ROLE_PROXY;
+}
+
 /* Returns what the hook returns: 1 lets the call go on. */
 static __always_inline int judge_opening(struct bpf_sock_addr *ctx, bool v6, bool datagram)
 {
@@ -408,7 +441,7 @@ static __always_inline int judge_opening(struct bpf_sock_addr *ctx, bool v6, boo
 		return 1;
 	flow->dst = wanted_address(ctx, v6);
 	flow->dst_port = bpf_ntohs(ctx->user_port);
-	if (address_is_loopback(&flow->dst))
+	if (address_is_loopback(&flow->dst) || (flow->dst_port == MESH_PORT_TUNNEL && is_proxy(ctx)))
 		return 1;
 	if (flow->protocol == IPPROTO_UDP) {
 		opening.socket = bpf_get_socket_cookie(ctx);
@@ -417,9 +450,11 @@ static __always_inline int judge_opening(struct bpf_sock_addr *ctx, bool v6, boo
 	enum opened opened = open_flow(&opening, caller, settings);
 	if (opened == OPENED_ASIDE)
 		return 1;
-	if (opening.moved)
+	if (opening.steered)
+		set_address(ctx, &flow->src, MESH_PORT_STEER, v6);
+	else if (opening.moved)
 		set_address(ctx, &flow->dst, flow->dst_port, v6);
-	if (opened == OPENED_PASS && !datagram && !stamp_opened(ctx, settings, flow, opening.decided))
+	if (opened == OPENED_PASS && !datagram && !stamp_opened(ctx, settings, &opening))
 		opened = OPENED_REFUSE;
 	return opened == OPENED_PASS ? 1 : refuse(ctx, v6, datagram);
 }

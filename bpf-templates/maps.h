@@ -17,6 +17,9 @@
 struct mesh_address {
 	__u32 part[4]; /* network order; IPv4 mapped */
 };
+struct mesh_id {
+	__u8 digest[16];
+};
 struct mesh_bucket {
 	__u64 second;
 	__u32 used;
@@ -39,6 +42,14 @@ struct {
 	__type(key, int);
 	__type(value, struct mesh_socket);
 } sockets SEC(".maps");
+
+/* What the node proxy asked last on this socket, and the answer. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct mesh_ask);
+} asked SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -111,6 +111,7 @@ static __noinline void party_of_socket(const struct flow *flow, struct party *pa
 	if (known) {
 		party->src = known->src;
 		party->endpoint = 0;
+		party->flags = MESH_PEER_LOCAL;
 	}
 }
 
@@ -159,7 +160,9 @@ __noinline int judge(const struct mesh_control *settings, const struct packet *p
 		party_of_socket(&flow, &far);
 	if (near.endpoint && near.endpoint == far.endpoint)
 		return JUDGED_PASS;
-	struct verdict verdict = decide(src->src, src->block, dst->dst, packet->protocol, flow.dst_port);
+	bool is_node = src->src == MESH_CLASS_NODE && src->flags & MESH_PEER_LOCAL;
+	struct verdict verdict = decide(src->src, src->block, dst->dst, packet->protocol, flow.dst_port,
+					is_node ? MESH_VIA_NODE : MESH_VIA_WIRE);
 	if (verdict.allow && packet->quiet)
 		return JUDGED_PASS;
 	bool pass = verdict.allow || settings->mode == MESH_OBSERVE;
@@ -213,7 +216,7 @@ static __always_inline enum judged judge_tcp(struct bpf_sock *sk, struct mesh_so
 		/* Never the handshake's ACK: half-open clients would hang at a switch. */
 		socket->role = MESH_ROLE_LISTEN;
 		socket->generation = 0; /* it may have been a client before: its children are nobody's */
-		socket->dst_port = 0;
+		socket->dst_port = socket->steered = 0;
 		if (!packet->opens || packet->leaves)
 			return JUDGED_PASS;
 		packet->inbound = true;
@@ -351,8 +354,9 @@ static __noinline enum judged judge_new(struct __sk_buff *skb, struct bpf_sock *
 		return refuse_packet(parsed, &packet);
 	if (packet.protocol == IPPROTO_ICMP || packet.protocol == IPPROTO_ICMPV6)
 		return JUDGED_PASS;
-	if (!sk)
-		return JUDGED_PASS; /* a reply that the kernel sends for no socket */
+	/* A reply that the kernel sends for no socket; the tunnel, which its ends decide. */
+	if (!sk || (socket && socket->role == MESH_ROLE_PROXY))
+		return JUDGED_PASS;
 	/* A reset ends what may not go on. Dropped, the other end would wait for nothing. */
 	if (packet.resets)
 		return JUDGED_PASS;
@@ -361,11 +365,23 @@ static __noinline enum judged judge_new(struct __sk_buff *skb, struct bpf_sock *
 	return judge_tcp(sk, socket, settings, &packet);
 }
 
+static __always_inline bool connects_to_itself(const struct bpf_sock *sk)
+{
+	if (sk->family == AF_INET)
+		return sk->src_ip4 == sk->dst_ip4;
+	return sk->src_ip6[0] == sk->dst_ip6[0] && sk->src_ip6[1] == sk->dst_ip6[1] &&
+	       sk->src_ip6[2] == sk->dst_ip6[2] && sk->src_ip6[3] == sk->dst_ip6[3];
+}
+
 /* A connect program behind ours may have changed what was decided: seen before the SYN leaves. */
 static __always_inline bool goes_elsewhere(const struct bpf_sock *sk, const struct mesh_socket *socket)
 {
 	const __u32 *dst = (const __u32 *)socket->dst;
-	if (!socket->dst_port || sk->state != TCP_STATE_SYN_SENT)
+	if (sk->state != TCP_STATE_SYN_SENT)
+		return false;
+	if (socket->steered)
+		return sk->dst_port != bpf_htons(MESH_PORT_STEER) || !connects_to_itself(sk);
+	if (!socket->dst_port)
 		return false;
 	if (sk->dst_port != bpf_htons(socket->dst_port))
 		return true;
@@ -385,7 +401,7 @@ static __always_inline enum judged judge_packet(struct __sk_buff *skb, bool leav
 	struct mesh_socket *socket = sk ? bpf_sk_storage_get(&sockets, sk, NULL, 0) : NULL;
 	if (leaves && socket && goes_elsewhere(sk, socket)) {
 		socket->generation = 0; /* nothing was decided about this destination */
-		socket->dst_port = 0;
+		socket->dst_port = socket->steered = 0;
 	}
 	return judge_new(skb, sk, socket, settings, leaves);
 }

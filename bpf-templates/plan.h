@@ -42,7 +42,8 @@ struct plan_comb {
 	__u16 outcome;
 	__u16 pad;
 };
-enum { PLAN_ALLOW = 1, PLAN_DEFAULT_AUDIT = 2, PLAN_BY_BLOCK = 4 };
+/* STRICT, PERMISSIVE: how the connection that is allowed is protected. */
+enum { PLAN_ALLOW = 1, PLAN_DEFAULT_AUDIT = 2, PLAN_BY_BLOCK = 4, PLAN_STRICT = 8, PLAN_PERMISSIVE = 16 };
 struct plan_outcome {
 	__u32 value; /* rule, audit set or arm; PLAN_BY_BLOCK: by_block[value + block] is the outcome */
 	__u32 flags;

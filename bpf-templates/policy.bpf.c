@@ -3,6 +3,7 @@
 #include "policy.h"
 #include "connect.h"
 #include "packet.h"
+#include "tunnel.h"
 
 SEC("cgroup/connect4") int connect4(struct bpf_sock_addr *ctx)
 {
@@ -53,6 +54,11 @@ SEC("cgroup_skb/egress") int egress(struct __sk_buff *skb)
 	return judge_packet(skb, true) == JUDGED_PASS;
 }
 
+SEC("cgroup/setsockopt") int tunnel(struct bpf_sockopt *ctx)
+{
+	return judge_ask(ctx);
+}
+
 /* The proof: the same decision, asked in bulk. */
 static long prove_one(__u32 i, struct mesh_prove *ctx)
 {
@@ -61,7 +67,8 @@ static long prove_one(__u32 i, struct mesh_prove *ctx)
 	struct mesh_answer *answer = bpf_map_lookup_elem(&answers, &at);
 	if (!vector || !answer)
 		return 1;
-	struct verdict verdict = decide(vector->src, vector->block, vector->dst, vector->protocol, vector->port);
+	struct verdict verdict =
+		decide(vector->src, vector->block, vector->dst, vector->protocol, vector->port, vector->via);
 	answer->rule = verdict.rule;
 	answer->audit = verdict.audit;
 	answer->verdict = verdict.allow;

@@ -79,7 +79,7 @@ static __always_inline void record_flow(const struct mesh_control *settings, con
 	record->hook = hook;
 	record->flags = flags | (verdict.allow ? MESH_RECORD_ALLOWED : 0) |
 			(verdict.allow || settings->mode == MESH_OBSERVE ? MESH_RECORD_PASSED : 0) |
-			(verdict.default_audit ? MESH_RECORD_DEFAULT_AUDIT : 0);
+			(verdict.flags & PLAN_DEFAULT_AUDIT ? MESH_RECORD_DEFAULT_AUDIT : 0);
 	__builtin_memset(record->pad, 0, sizeof(record->pad));
 	bpf_ringbuf_submit(record, wake);
 }

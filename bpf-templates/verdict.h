@@ -11,7 +11,7 @@ struct verdict {
 	__u32 rule;  /* a rule, or PLAN_RULES + enum mesh_special */
 	__u16 audit; /* audit set */
 	__u8 allow;
-	__u8 default_audit;
+	__u8 flags; /* PLAN_DEFAULT_AUDIT, PLAN_STRICT, PLAN_PERMISSIVE */
 };
 
 /* The sign bit, as a number that the compiler cannot turn into a branch and the verifier need not
@@ -96,7 +96,8 @@ static __always_inline struct verdict verdict_unknown(void)
 	return (struct verdict){.rule = PLAN_RULES + MESH_UNKNOWN};
 }
 
-static __always_inline struct verdict decide(__u32 src, __u32 block, __u32 dst, __u32 protocol, __u32 port)
+static __always_inline struct verdict decide(__u32 src, __u32 block, __u32 dst, __u32 protocol, __u32 port,
+					     enum mesh_via via)
 {
 	if (dst == MESH_CLASS_CONFLICT)
 		return (struct verdict){.rule = PLAN_RULES + MESH_CONFLICT};
@@ -108,12 +109,16 @@ static __always_inline struct verdict decide(__u32 src, __u32 block, __u32 dst, 
 		audit = plan_outcome_of(PLAN_AUDITS, src, block, dst, key);
 	if (outcome >= PLAN_OUTCOMES)
 		return verdict_unknown();
-	return (struct verdict){
+	struct verdict verdict = {
 		.rule = plan_outcomes[outcome].value,
-		.audit = audit < PLAN_OUTCOMES ? plan_outcomes[audit].value : 0,
 		.allow = plan_outcomes[outcome].flags & PLAN_ALLOW,
-		.default_audit = (plan_outcomes[outcome].flags & PLAN_DEFAULT_AUDIT) != 0,
+		.flags = plan_outcomes[outcome].flags & (PLAN_DEFAULT_AUDIT | PLAN_STRICT | PLAN_PERMISSIVE),
 	};
+	if (verdict.flags & PLAN_STRICT && via == MESH_VIA_WIRE)
+		verdict = (struct verdict){.rule = PLAN_RULES + MESH_PLAINTEXT};
+	if (audit < PLAN_OUTCOMES)
+		verdict.audit = plan_outcomes[audit].value;
+	return verdict;
 }
 
 /* The arm of the route of service DST, or PLAN_NO_ARM. */

@@ -93,27 +93,45 @@ static int unknown_flag(const struct verb *verb, const char *word)
 	return code;
 }
 
-/* A format that VERB does not print is refused, not replaced by text: a script would read that as its own. */
-static int take_format(const struct verb *verb, struct options *options, const char *value)
+/* VALUE must be one of CHOICES. 0, or 2 with a message. */
+static int take_choice(const char *what, const char *choices, const char *value)
 {
 	char text[64];
 	const char *names[WORDS_MOST];
-	snprintf(text, sizeof(text), "%s", verb->formats);
+	snprintf(text, sizeof(text), "%s", choices);
 	size_t count = split_words(text, names);
-	options->format = value;
 	for (size_t i = 0; i < count; i++)
 		if (strcmp(names[i], value) == 0)
 			return EXIT_YES;
-	int code = verb_unknown("format", value, names, count);
-	fprintf(stderr, "`meshc %s` prints: %s\n", verb->name, verb->formats);
+	return verb_unknown(what, value, names, count);
+}
+
+/* A format that VERB does not print is refused, not replaced by text: a script would read that as its own. */
+static int take_format(const struct verb *verb, struct options *options, const char *value)
+{
+	options->format = value;
+	int code = take_choice("format", verb->formats, value);
+	if (code)
+		fprintf(stderr, "`meshc %s` prints: %s\n", verb->name, verb->formats);
 	return code;
+}
+
+/* Of the common flag FLAG. */
+static const char *choices_of(const char *flag)
+{
+#define FLAG(name, value, choices, help)                                                                               \
+	if (strcmp(flag, name) == 0)                                                                                   \
+		return choices;
+#define SWITCH(name, help)
+#include "flags.def"
+#undef FLAG
+#undef SWITCH
+	return "";
 }
 
 /* One common flag. 0, or 2 with a message. */
 static int take_common(const struct verb *verb, struct options *options, const char *flag, const char *value)
 {
-	static const char *const colors[] = {"auto", "always", "never"}, *const levels[] = {"error", "warning"};
-	bool known = false;
 	if (strncmp(flag, "-o", 2) == 0) {
 		options->output = value;
 	} else if (strncmp(flag, "--format", 8) == 0) {
@@ -125,13 +143,10 @@ static int take_common(const struct verb *verb, struct options *options, const c
 		options->inventory = value;
 	} else if (strncmp(flag, "--fail-level", 12) == 0) {
 		options->fail_warning = strcmp(value, "warning") == 0;
-		return options->fail_warning || strcmp(value, "error") == 0 ? 0
-									    : verb_unknown("level", value, levels, 2);
+		return take_choice("level", choices_of("--fail-level"), value);
 	} else {
-		for (int i = 0; i < 3; i++)
-			known |= strcmp(colors[i], value) == 0;
 		options->color = strcmp(value, "always") == 0 || (strcmp(value, "auto") == 0 && options->color);
-		return known ? 0 : verb_unknown("color", value, colors, 3);
+		return take_choice("color", choices_of("--color"), value);
 	}
 	return 0;
 }

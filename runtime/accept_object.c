@@ -23,6 +23,7 @@ const struct accept_program accept_programs[ACCEPT_PROGRAMS] = {
 	{"lookup", "sk_lookup", BPF_PROG_TYPE_SK_LOOKUP, BPF_SK_LOOKUP},
 	{"ingress", "cgroup_skb/ingress", BPF_PROG_TYPE_CGROUP_SKB, BPF_CGROUP_INET_INGRESS},
 	{"egress", "cgroup_skb/egress", BPF_PROG_TYPE_CGROUP_SKB, BPF_CGROUP_INET_EGRESS},
+	{"tunnel", "cgroup/setsockopt", BPF_PROG_TYPE_CGROUP_SOCKOPT, BPF_CGROUP_SETSOCKOPT},
 	{"prove", "syscall", BPF_PROG_TYPE_SYSCALL, 0},
 };
 
@@ -44,6 +45,7 @@ static const struct accept_map accept_maps[] = {
 	{"stats", BPF_MAP_TYPE_PERCPU_ARRAY, 4, 8, 0, false},
 	{"buckets", BPF_MAP_TYPE_PERCPU_ARRAY, 4, 16, 0, false},
 	{"sockets", BPF_MAP_TYPE_SK_STORAGE, 4, sizeof(struct mesh_socket), BPF_F_NO_PREALLOC | BPF_F_CLONE, false},
+	{"asked", BPF_MAP_TYPE_SK_STORAGE, 4, sizeof(struct mesh_ask), BPF_F_NO_PREALLOC, false},
 	{"records", BPF_MAP_TYPE_RINGBUF, 0, 0, 0, false},
 	{"orders", BPF_MAP_TYPE_RINGBUF, 0, 0, 0, false},
 	{"jump_lookup", BPF_MAP_TYPE_PROG_ARRAY, 4, 4, 0, false},
@@ -53,6 +55,7 @@ static const struct accept_map accept_maps[] = {
 	{"sets", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct mesh_set), BPF_F_MMAPABLE, true},
 	{"backends", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct mesh_backend), 0, true},
 	{"hits", BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct mesh_hits), 0, true},
+	{"ids", BPF_MAP_TYPE_HASH, 16, 4, BPF_F_NO_PREALLOC, true},
 	{"vectors", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct mesh_vector), BPF_F_MMAPABLE, true},
 	{"answers", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct mesh_answer), BPF_F_MMAPABLE, true},
 };
@@ -70,7 +73,8 @@ static int check_program(const struct bpf_program *program, unsigned *seen, stru
 		return why_set(why, -EINVAL, "the object has a program '%.60s', which no policy has", name);
 	const struct accept_program *known = &accept_programs[i];
 	/* The attach type of sk_lookup and of syscall programs plays no part at load. */
-	bool is_bound = known->type == BPF_PROG_TYPE_CGROUP_SOCK_ADDR || known->type == BPF_PROG_TYPE_CGROUP_SKB;
+	bool is_bound = known->type == BPF_PROG_TYPE_CGROUP_SOCK_ADDR || known->type == BPF_PROG_TYPE_CGROUP_SKB ||
+			known->type == BPF_PROG_TYPE_CGROUP_SOCKOPT;
 	if (strcmp(known->section, section) != 0 || bpf_program__type(program) != known->type ||
 	    (is_bound && bpf_program__expected_attach_type(program) != known->attach) || *seen & 1u << i)
 		return why_set(why, -EINVAL,

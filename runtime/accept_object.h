@@ -17,7 +17,7 @@ struct accept_program {
 	const char *name, *section;
 	unsigned type, attach; /* enum bpf_prog_type, enum bpf_attach_type */
 };
-enum { ACCEPT_PROGRAMS = 8 };
+enum { ACCEPT_PROGRAMS = 9 };
 extern const struct accept_program accept_programs[ACCEPT_PROGRAMS];
 
 #endif

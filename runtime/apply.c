@@ -25,6 +25,7 @@ void resident_release(struct resident *resident)
 		generation_release(resident->generation);
 	names_release(resident->names);
 	json_decref(resident->conflicts);
+	json_decref(resident->identities);
 	*resident = (struct resident){0};
 }
 
@@ -197,6 +198,10 @@ static void switch_to(struct node *node, uint32_t slot)
 	control->before_generation = before ? before->generation->number : 0;
 	control->switched_ns = (uint64_t)now_us() * 1000;
 	__atomic_store_n(&control->active, slot + 1, __ATOMIC_RELEASE);
+	/* It may know this node's workloads by other IDs. */
+	if (node->mtls.wanted)
+		node_find_places(node);
+	mtls_switched(node);
 	if (state_save(node, &why))
 		node_say("the switch is done, but not remembered for a restart: %s", why.text);
 }

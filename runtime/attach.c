@@ -181,6 +181,40 @@ int kernel_attach(struct kernel *kernel, struct why *why)
 	return r;
 }
 
+/* A link that is pinned is kept where it is at FOLDER. */
+static int attach_at(struct kernel *kernel, int program, enum bpf_attach_type type, const char *name, int folder)
+{
+	struct pin_path path = pin_path(kernel->config, "/link/%s", name);
+	struct bpf_link_info info = {0};
+	__u32 len = sizeof(info);
+	struct stat status;
+	int link = bpf_obj_get(path.text);
+	bool current = link >= 0 && !bpf_obj_get_info_by_fd(link, &info, &len) && !fstat(folder, &status) &&
+		       info.cgroup.cgroup_id == status.st_ino;
+	if (link >= 0)
+		close(link);
+	if (current)
+		return 0;
+	unlink(path.text);
+	link = bpf_link_create(kernel->programs[program], folder, type, NULL);
+	int r = link < 0 ? link : bpf_obj_pin(link, path.text);
+	if (link >= 0)
+		close(link);
+	return r;
+}
+
+int kernel_attach_proxy(struct kernel *kernel, const char *cgroup, struct why *why)
+{
+	int folder = cgroup_open(cgroup);
+	if (folder < 0)
+		return why_set(why, folder, "%s: no folder of a cgroup2 file system: %s", cgroup, strerror(-folder));
+	int r = attach_at(kernel, KERNEL_PROGRAM_f_answer, BPF_CGROUP_GETSOCKOPT, "f_answer", folder);
+	if (!r)
+		r = attach_at(kernel, KERNEL_PROGRAM_f_ask, BPF_CGROUP_SETSOCKOPT, "f_ask", folder);
+	close(folder);
+	return r ? why_set(why, r, "attaching to %s what answers the node proxy: %s", cgroup, strerror(-r)) : 0;
+}
+
 /* ---- Neighbours ---------------------------------------------------------------------------------- */
 
 static void report(json_t *found, const struct hook *hook, __u32 id, const char *order, const char *cgroup)

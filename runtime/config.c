@@ -285,6 +285,29 @@ static int read_sizes(struct reader *reader, const struct key *key, struct fy_no
 	return read_mapping(reader, "'sizes'", value, keys, sizeof(keys) / sizeof(*keys));
 }
 
+static int read_mtls(struct reader *reader, const struct key *key, struct fy_node *value)
+{
+	static const struct key keys[] = {
+		{"identities", read_path, AT(mtls_identities)},
+		{"trust", read_path, AT(mtls_trust)},
+		{"user", read_text, AT(mtls_user)},
+		{"program", read_path, AT(mtls_program)},
+		{"drain", read_count, AT(mtls_drain_s), 0, 86400},
+		{"connections", read_count, AT(mtls_connections), 16, 1000000},
+	};
+	struct config *config = reader->config;
+	(void)key;
+	int r = read_mapping(reader, "'mtls'", value, keys, sizeof(keys) / sizeof(*keys));
+	if (r)
+		return r;
+	if (!config->mtls_identities)
+		return fail(reader, value,
+			    "'mtls' needs 'identities': the folder of this node's certificates and keys");
+	if (!config->mtls_trust)
+		config->mtls_trust = arena_printf(config->arena, "%s/bundle", config->mtls_identities);
+	return 0;
+}
+
 static const struct key config_keys[] = {
 	{"mesh", read_text, AT(mesh)},
 	{"keys", read_keys},
@@ -301,6 +324,7 @@ static const struct key config_keys[] = {
 	{"flow_log", read_path, AT(flow_log)},
 	{"generations", read_count, AT(generations), 2, 8},
 	{"sizes", read_sizes},
+	{"mtls", read_mtls},
 	{"record_rate", read_count, AT(record_rate), 0, 1000000},
 	{"quarantine", read_count, AT(quarantine_s), 1, 86400},
 	{"observe_only", read_bool, AT(observe_only)},
@@ -419,6 +443,9 @@ int config_read(const char *path, struct config *ret_config, struct why *why)
 		.sockets = 65536,
 		.record_rate = 1000,
 		.quarantine_s = 30,
+		.mtls_user = "mesh-proxy",
+		.mtls_drain_s = 30,
+		.mtls_connections = 20000,
 	};
 	struct reader reader = {.path = path, .config = &config, .why = why};
 	r = config.arena ? read_yaml(&reader, text, len) : why_set(why, -ENOMEM, "out of memory");

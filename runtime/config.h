@@ -34,8 +34,15 @@ struct config {
 	uint32_t sockets;      /* sizes: sockets: exact and UDP flows, default 65536 */
 	uint32_t record_rate;  /* record_rate: flow records a second and CPU, default 1000 */
 	uint32_t quarantine_s; /* quarantine: seconds, default 30 */
-	bool observe_only;     /* observe_only: verdicts are reported, nothing is refused */
-	bool allow_older;      /* allow_older: a bundle of an older policy version is accepted */
+	/* mtls: the node proxy; NULL: there is none, and what a policy calls strict is refused */
+	const char *mtls_identities; /* identities: folder of SVIDs */
+	const char *mtls_trust;	     /* trust: folder of trust bundles and CRLs; default: identities/bundle */
+	const char *mtls_user;	     /* user: whom the proxy runs as, default mesh-proxy */
+	const char *mtls_program;    /* program: default: meshp beside meshd */
+	uint32_t mtls_drain_s;	     /* drain: how long a proxy that was replaced keeps its connections, default 30 */
+	uint32_t mtls_connections;   /* connections: default 20000 */
+	bool observe_only;	     /* observe_only: verdicts are reported, nothing is refused */
+	bool allow_older;	     /* allow_older: a bundle of an older policy version is accepted */
 };
 
 /* Reads PATH. 0; -ENOENT, -EACCES: unreadable; -EINVAL: with file:line:column, what is wrong and a

@@ -77,9 +77,22 @@ static void put_time(json_t *flow, uint64_t time_ns)
 	json_object_set_new(flow, "time", json_string(text));
 }
 
-json_t *flow_json(struct node *node, const struct mesh_record *record, uint64_t id)
+/* What the proxy knows beside: {"from": {"spiffe"}, "to": {"spiffe"}, ...} is merged into FLOW. */
+static void put_tunnel(json_t *flow, const json_t *tunnel)
 {
-	static const char *const hooks[MESH_HOOKS] = {"connect", "sendmsg", "lookup", "ingress", "egress"};
+	const char *key;
+	json_t *value;
+	json_object_foreach ((json_t *)tunnel, key, value)
+		if (json_is_object(json_object_get(flow, key)))
+			json_object_update(json_object_get(flow, key), value);
+		else
+			json_object_set(flow, key, value);
+}
+
+json_t *flow_json(struct node *node, const struct flow_kept *kept, uint64_t id)
+{
+	const struct mesh_record *record = &kept->record;
+	static const char *const hooks[MESH_HOOKS] = {"connect", "sendmsg", "lookup", "ingress", "egress", "tunnel"};
 	static const uint8_t none[16];
 	const struct resident *resident = resident_of(node, record->generation);
 	json_t *flow =
@@ -107,6 +120,7 @@ json_t *flow_json(struct node *node, const struct mesh_record *record, uint64_t 
 	const char *colon = set ? strchr(set, ':') : NULL;
 	if (colon)
 		json_object_set_new(flow, "subset", json_string(colon + 1));
+	put_tunnel(flow, kept->tunnel);
 	return flow;
 }
 
@@ -139,15 +153,16 @@ int flow_matches(const json_t *filter, const json_t *flow)
 	       (!to || end_is(json_object_get(flow, "to"), to));
 }
 
-void node_take_record(void *context, const struct mesh_record *record)
+void node_take_flow(struct node *node, const struct mesh_record *record, json_t *tunnel)
 {
-	struct node *node = context;
 	struct flow_log *log = &node->flows;
 	uint64_t id = log->next++;
-	log->at[id % FLOWS_KEPT] = *record;
+	struct flow_kept *kept = &log->at[id % FLOWS_KEPT];
+	json_decref(kept->tunnel);
+	*kept = (struct flow_kept){*record, tunnel};
 	if (!log->file && !control_subscribers(node->control))
 		return;
-	json_t *flow = flow_json(node, record, id);
+	json_t *flow = flow_json(node, kept, id);
 	char *line = flow ? json_dumps(flow, JSON_COMPACT) : NULL;
 	char *whole = line ? malloc(strlen(line) + 2) : NULL;
 	if (whole) {
@@ -159,6 +174,11 @@ void node_take_record(void *context, const struct mesh_record *record)
 	free(whole);
 	free(line);
 	json_decref(flow);
+}
+
+void node_take_record(void *context, const struct mesh_record *record)
+{
+	node_take_flow(context, record, NULL);
 }
 
 /* The newest that pass FILTER, oldest first. */

@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 /* Maps of a generation that are pinned with it. "about" says what no map of the policy says. */
-enum { CLASSES, VIPS, SETS, BACKENDS, HITS, PRIVATE_COUNT };
-static const char *const private_names[PRIVATE_COUNT] = {"classes", "vips", "sets", "backends", "hits"};
+enum { CLASSES, VIPS, SETS, BACKENDS, HITS, IDS, PRIVATE_COUNT };
+static const char *const private_names[PRIVATE_COUNT] = {"classes", "vips", "sets", "backends", "hits", "ids"};
 
 struct about {
 	__u32 number;
@@ -59,7 +59,7 @@ static int bind_map(const struct kernel *kernel, struct bpf_map *map, struct why
 	/* Mapped, a set is written by one store of 8 bytes: an update by system call is a memcpy. */
 	if (strcmp(name, "sets") == 0)
 		return bpf_map__set_map_flags(map, bpf_map__map_flags(map) | BPF_F_MMAPABLE);
-	if (strcmp(name, "hits") == 0 || bpf_map__is_internal(map))
+	if (strcmp(name, "hits") == 0 || strcmp(name, "ids") == 0 || bpf_map__is_internal(map))
 		return 0;
 	return why_set(why, -EINVAL, "the bundle has a map %s that no policy has", name);
 }
@@ -275,6 +275,7 @@ static int adopt_all(struct kernel *kernel, uint32_t slot, struct generation *ge
 		[SETS] = {"sets", &generation->sets, &generation->set_max},
 		[BACKENDS] = {"backends", &generation->backends, &generation->backend_max},
 		[HITS] = {"hits", &generation->hits, &generation->hit_max},
+		[IDS] = {"ids", &generation->ids, &generation->id_max},
 	};
 	for (int i = 0; !r && i < PRIVATE_COUNT; i++)
 		r = adopt_map(kernel, slot, maps[i].name, generation, maps[i].fd, maps[i].entries);
@@ -298,8 +299,8 @@ int kernel_adopt(struct kernel *kernel, uint32_t slot, struct generation **ret_g
 	struct generation *generation = calloc(1, sizeof(*generation));
 	if (!generation)
 		return why_set(why, -ENOMEM, "out of memory");
-	*generation =
-		(struct generation){.slot = slot, .classes = -1, .vips = -1, .sets = -1, .backends = -1, .hits = -1};
+	*generation = (struct generation){
+		.slot = slot, .classes = -1, .vips = -1, .sets = -1, .backends = -1, .hits = -1, .ids = -1};
 	int r = adopt_all(kernel, slot, generation);
 	if (r) {
 		generation_release(generation);
@@ -316,8 +317,8 @@ void generation_release(struct generation *generation)
 {
 	if (!generation)
 		return;
-	const int fds[] = {generation->classes, generation->vips, generation->sets, generation->backends,
-			   generation->hits};
+	const int fds[] = {generation->classes,	 generation->vips, generation->sets,
+			   generation->backends, generation->hits, generation->ids};
 	if (generation->class_at)
 		munmap(generation->class_at, classes_bytes(generation));
 	for (size_t i = 0; i < sizeof(fds) / sizeof(*fds); i++)

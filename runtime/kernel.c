@@ -21,6 +21,8 @@ static const char *const program_names[KERNEL_PROGRAM_COUNT] = {
 	KERNEL_CGROUP(PROGRAM)
 #undef PROGRAM
 		"d_lookup",
+	"f_answer",
+	"f_ask",
 	"i_adopt",
 	"i_adopt_udp",
 };

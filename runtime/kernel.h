@@ -28,6 +28,9 @@ int kernel_attach(struct kernel *kernel, struct why *why);
 /* JSON array of {"hook", "id", "name", "order": "before"|"after", "cgroup"}; owned. */
 struct json_t *kernel_neighbours(struct kernel *kernel);
 
+/* The programs that answer the node proxy, at the cgroup in which its sockets are born; pinned. */
+int kernel_attach_proxy(struct kernel *kernel, const char *cgroup, struct why *why);
+
 /* sk_lookup in the network namespace NETNS_FD (an open /proc/PID/ns/net or /run/netns file): pinned as
  * netns/COOKIE; does nothing where it is there already. *ret_cookie in any case. Entries "netns" and
  * "covered" are the caller's business. */
@@ -50,9 +53,10 @@ uint64_t kernel_stat(struct kernel *kernel, enum mesh_stat stat);
 
 struct generation {
 	uint32_t number, slot;
-	int classes, vips, sets, backends, hits; /* descriptors of its private maps */
-	struct mesh_class *class_at;		 /* mapped, writable */
-	uint32_t endpoints, backend_max, set_max, vip_max, hit_max;
+	int classes, vips, sets, backends, hits, ids; /* descriptors of its private maps */
+	struct mesh_class *class_at;		      /* mapped, writable */
+	uint32_t endpoints, backend_max, set_max, vip_max, hit_max, id_max;
+	bool has_ids;  /* they never change: written once */
 	uint32_t half; /* which half of `backends` is in use */
 	uint32_t programs;
 	uint64_t bytes;	       /* memory of its maps, as the kernel counts it (fdinfo memlock) */

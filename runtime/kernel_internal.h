@@ -21,18 +21,23 @@
 	MAP(stats, SHARED, 0)                                                                                          \
 	MAP(buckets, SHARED, 0)                                                                                        \
 	MAP(sockets, SHARED, 0)                                                                                        \
+	MAP(asked, SHARED, 0)                                                                                          \
 	MAP(records, SHARED, 0)                                                                                        \
 	MAP(orders, SHARED, 0)                                                                                         \
 	MAP(covered, OWN, 0)                                                                                           \
 	MAP(adopt_pass, OWN, 0)                                                                                        \
 	MAP(listeners, OWN, 0)                                                                                         \
+	MAP(steer, OWN, config->endpoints)                                                                             \
+	MAP(origins, OWN, config->sockets)                                                                             \
+	MAP(remembered, OWN, config->sockets)                                                                          \
 	MAP(jump_connect4, OWN, 0)                                                                                     \
 	MAP(jump_connect6, OWN, 0)                                                                                     \
 	MAP(jump_sendmsg4, OWN, 0)                                                                                     \
 	MAP(jump_sendmsg6, OWN, 0)                                                                                     \
 	MAP(jump_lookup, SHARED, 0)                                                                                    \
 	MAP(jump_ingress, SHARED, 0)                                                                                   \
-	MAP(jump_egress, OWN, 0)
+	MAP(jump_egress, OWN, 0)                                                                                       \
+	MAP(jump_tunnel, OWN, 0)
 
 /* Programs of the runtime that are attached to the cgroup. */
 #define KERNEL_CGROUP(PROGRAM)                                                                                         \
@@ -57,7 +62,8 @@
 	PROGRAM(sendmsg6)                                                                                              \
 	PROGRAM(lookup)                                                                                                \
 	PROGRAM(ingress)                                                                                               \
-	PROGRAM(egress)
+	PROGRAM(egress)                                                                                                \
+	PROGRAM(tunnel)
 
 enum kernel_map {
 #define MAP(name, who, size) KERNEL_MAP_##name,
@@ -72,6 +78,8 @@ enum kernel_program {
 #undef PROGRAM
 		KERNEL_CGROUP_COUNT,
 	KERNEL_PROGRAM_d_lookup = KERNEL_CGROUP_COUNT,
+	KERNEL_PROGRAM_f_answer,
+	KERNEL_PROGRAM_f_ask,
 	KERNEL_PROGRAM_i_adopt, /* these two only where the kernel carries its types (BTF) */
 	KERNEL_PROGRAM_i_adopt_udp,
 	KERNEL_PROGRAM_COUNT

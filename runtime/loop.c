@@ -22,11 +22,14 @@ struct timer {
 struct loop {
 	int epoll;
 	bool is_stopped;
+	bool is_busy; /* there is more to do after the next batch, whether or not it has events */
 	uint32_t serial;
 	struct watch *watches; /* by descriptor */
 	int watch_count;
 	struct timer *timers;
 	int timer_count, timer_cap;
+	bool (*after)(void *context);
+	void *after_context;
 };
 
 int64_t loop_now_ms(void)
@@ -85,9 +88,12 @@ int loop_watch(struct loop *loop, int fd, uint32_t events, loop_handler handler,
 	struct watch *watch = &loop->watches[fd];
 	uint32_t serial = watch->handler ? watch->serial : ++loop->serial;
 	struct epoll_event event = {.events = events, .data.u64 = (uint64_t)serial << 32 | (uint32_t)fd};
-	/* A descriptor that was closed without loop_forget has left the epoll set by itself. */
-	if (epoll_ctl(loop->epoll, EPOLL_CTL_MOD, fd, &event) &&
-	    (errno != ENOENT || epoll_ctl(loop->epoll, EPOLL_CTL_ADD, fd, &event)))
+	/* What is likely is tried first. A descriptor that was closed without loop_forget has left the epoll set by
+	 * itself. */
+	int first = watch->handler ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+	int second = watch->handler ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
+	if (epoll_ctl(loop->epoll, first, fd, &event) &&
+	    ((errno != ENOENT && errno != EEXIST) || epoll_ctl(loop->epoll, second, fd, &event)))
 		return -errno;
 	*watch = (struct watch){handler, context, serial};
 	return 0;
@@ -175,17 +181,24 @@ static int wait_ms(const struct loop *loop)
 	return left < 0 ? 0 : left > 60000 ? 60000 : (int)left;
 }
 
+void loop_after_batch(struct loop *loop, bool (*handler)(void *context), void *context)
+{
+	loop->after = handler;
+	loop->after_context = context;
+}
+
 int loop_run(struct loop *loop)
 {
 	struct epoll_event events[EVENTS_AT_ONCE];
 	while (!loop->is_stopped) {
-		int count = epoll_wait(loop->epoll, events, EVENTS_AT_ONCE, wait_ms(loop));
+		int count = epoll_wait(loop->epoll, events, EVENTS_AT_ONCE, loop->is_busy ? 0 : wait_ms(loop));
 		if (count < 0 && errno != EINTR)
 			return -errno;
 		for (int i = 0; i < count && !loop->is_stopped; i++)
 			event_deliver(loop, &events[i]);
 		if (!loop->is_stopped)
 			timers_deliver(loop);
+		loop->is_busy = loop->after && loop->after(loop->after_context);
 	}
 	loop->is_stopped = false;
 	return 0;

@@ -80,7 +80,8 @@ uint32_t names_rules(const struct names *names)
 
 const char *names_rule(const struct names *names, uint32_t rule)
 {
-	static const char *const specials[MESH_SPECIALS] = {"default", "self", "conflict", "unknown"};
+	static const char *const specials[MESH_SPECIALS] = {"default", "self",	    "conflict",
+							    "unknown", "plaintext", "mtls"};
 	uint32_t special = rule - names->rules.len;
 	return rule >= names->rules.len && special < MESH_SPECIALS ? specials[special] : item_of(&names->rules, rule);
 }

@@ -180,6 +180,7 @@ static void on_tick(void *context, uint32_t events)
 	(void)events;
 	node_watch_inventory(node);
 	node_watch_bundles(node);
+	mtls_tick(node);
 	int gone = kernel_sweep(node->kernel);
 	/* What could not be found is looked for once a second; what others attached meanwhile, every ten. */
 	node->ticks++;
@@ -263,11 +264,14 @@ int node_start(struct node *node, const struct config *config, struct why *why)
 		r = node_recover(node, why);
 	if (!r)
 		r = kernel_attach(node->kernel, why);
+	if (!r)
+		r = mtls_start(node, why);
 	if (r)
 		return r;
 	struct why problem = {0};
 	if (node_read_inventory(node, &problem))
 		node_say("inventory: %s", problem.text);
+	mtls_take_over(node);
 	return 0;
 }
 
@@ -295,6 +299,7 @@ void node_stop(struct node *node)
 {
 	if (node->control)
 		control_release(node->control);
+	mtls_release(node);
 	node_release_places(node);
 	for (int i = 0; i < MESH_GENERATIONS; i++)
 		resident_release(&node->residents[i]);

@@ -21,7 +21,8 @@ struct resident {
 	uint64_t order;		       /* of being applied: the highest was the last */
 	char digest[80];
 	uint32_t rules;
-	json_t *conflicts; /* of the last view: array of objects */
+	json_t *conflicts;  /* of the last view: array of objects */
+	json_t *identities; /* of the last view: the SPIFFE ID of each workload of this node, by "namespace/name" */
 };
 
 /* A bundle in memory, accepted. */
@@ -40,10 +41,29 @@ struct place {
 };
 
 enum { FLOWS_KEPT = 4096, FLOWS_SHOWN = 1000 /* at once */ };
+struct flow_kept {
+	struct mesh_record record;
+	json_t *tunnel; /* NULL, or what the node proxy says of it */
+};
 struct flow_log {
-	struct mesh_record at[FLOWS_KEPT];
+	struct flow_kept at[FLOWS_KEPT];
 	uint64_t next; /* id of the next record, which lies at [id % FLOWS_KEPT] */
 	FILE *file;    /* config->flow_log, or NULL */
+};
+
+/* The node proxy, as meshd sees it. */
+struct mtls {
+	bool wanted;
+	pid_t pid, broker; /* 0: none */
+	int control, command;
+	int64_t start_ms; /* not before, where the last one died */
+	char cgroup[1024];
+	uint64_t stamp;		/* of the identity files that were told last */
+	json_t *told;		/* what was said of each place, by endpoint */
+	json_t *files, *status; /* what it said last */
+	json_t *file_problems;	/* of the identity files, before the proxy saw them; NULL: none */
+	char *problem;		/* why there is none; NULL: there is one */
+	uint64_t restarts;
 };
 
 struct node {
@@ -66,6 +86,7 @@ struct node {
 	size_t place_problems;
 	char place_problem[512]; /* the first of them */
 	struct flow_log flows;
+	struct mtls mtls;
 	uint64_t watched;    /* the bundle of config->watch that was tried last */
 	char *watch_problem; /* why it is not in force; NULL: it is */
 	bool find_again;     /* a namespace came that may be a workload's */
@@ -101,6 +122,8 @@ int node_read_inventory(struct node *node, struct why *why);
 int node_publish(struct node *node, struct why *why);
 int node_publish_one(struct node *node, struct resident *resident, const struct bundle *bundle, struct why *why);
 void node_watch_inventory(struct node *node);
+/* The numbers of endpoints, for a restart. */
+void node_save_people(struct node *node);
 
 /* watch.c */
 void node_watch_bundles(struct node *node);
@@ -111,6 +134,25 @@ void node_find_places(struct node *node);
 void node_adopt_sockets(struct node *node);
 void node_release_places(struct node *node);
 void node_take_order(void *context, const struct mesh_order *order);
+
+/* mtls.c: the node proxy and its broker. Where the configuration has no `mtls`, these do nothing. */
+int mtls_start(struct node *node, struct why *why);
+/* Gives the workload in PLACE a listener, and says who it is. true: the kernel may steer to it. */
+bool mtls_place(struct node *node, const struct place *place, int netns_fd);
+/* true: nothing is new; its namespace need not be entered. */
+bool mtls_knows(const struct node *node, const struct place *place);
+/* Places that are there no more. */
+void mtls_forget_others(struct node *node);
+/* All is told: the proxy of an earlier meshd may go. */
+void mtls_take_over(struct node *node);
+/* Policy or inventory changed. */
+void mtls_switched(struct node *node);
+void mtls_tick(struct node *node);
+json_t *mtls_status(struct node *node);
+/* Ends every proxy of CONFIG's node, and takes its cgroup away. */
+void mtls_uninstall(const struct config *config);
+/* The proxy goes on without meshd. */
+void mtls_release(struct node *node);
 
 /* state.c: what outlives meshd on disk */
 int state_save(const struct node *node, struct why *why);
@@ -123,7 +165,9 @@ int state_load(struct node *node, uint32_t *ret_active_slot, struct why *why);
 /* status.c, flow_log.c */
 json_t *node_status(struct node *node);
 void node_take_record(void *context, const struct mesh_record *record);
-json_t *flow_json(struct node *node, const struct mesh_record *record, uint64_t id);
+/* TUNNEL is taken. */
+void node_take_flow(struct node *node, const struct mesh_record *record, json_t *tunnel);
+json_t *flow_json(struct node *node, const struct flow_kept *kept, uint64_t id);
 int flow_matches(const json_t *filter, const json_t *flow);
 json_t *flows_kept(struct node *node, const json_t *filter);
 

@@ -27,6 +27,16 @@ static void keep_conflicts(struct resident *resident, const struct view *view)
 	}
 }
 
+static void keep_identities(struct node *node, struct resident *resident, const struct view *view)
+{
+	json_decref(resident->identities);
+	resident->identities = json_object();
+	for (uint32_t i = 1; i < view->class_count; i++)
+		if (view->spiffe[i])
+			json_object_set_new(resident->identities, node->registry.at[i].owner,
+					    json_string(view->spiffe[i]));
+}
+
 int node_publish_one(struct node *node, struct resident *resident, const struct bundle *bundle, struct why *why)
 {
 	struct view view;
@@ -34,8 +44,10 @@ int node_publish_one(struct node *node, struct resident *resident, const struct 
 	if (r)
 		return r;
 	r = kernel_publish_view(node->kernel, resident->generation, &view, why);
-	if (!r)
+	if (!r) {
 		keep_conflicts(resident, &view);
+		keep_identities(node, resident, &view);
+	}
 	view_release(&view);
 	return r;
 }
@@ -58,6 +70,7 @@ int node_publish(struct node *node, struct why *why)
 	int r = kernel_publish_peers(node->kernel, &node->registry, why);
 	volatile struct mesh_control *control = kernel_control(node->kernel);
 	control->epoch = control->epoch + 1;
+	mtls_switched(node);
 	return r;
 }
 
@@ -103,10 +116,18 @@ static const char *name_of_node(struct node *node)
 
 static void on_quarantine_end(void *context, uint32_t events);
 
+void node_save_people(struct node *node)
+{
+	char path[1040];
+	struct why why = {0};
+	snprintf(path, sizeof(path), "%s/endpoints.json", node->config->state);
+	if (registry_save(&node->registry, path, &why))
+		node_say("%s", why.text);
+}
+
 static int take(struct node *node, struct why *why)
 {
 	int64_t next_ms = 0;
-	char path[1040];
 	int r = registry_update(&node->registry, node->config, node->inventory, name_of_node(node), loop_now_ms(),
 				&next_ms, why);
 	if (r)
@@ -114,10 +135,7 @@ static int take(struct node *node, struct why *why)
 	loop_timer(node->loop, next_ms, on_quarantine_end, node);
 	r = node_publish(node, why);
 	node_find_places(node);
-	snprintf(path, sizeof(path), "%s/endpoints.json", node->config->state);
-	struct why unsaved = {0};
-	if (registry_save(&node->registry, path, &unsaved))
-		node_say("%s", unsaved.text);
+	node_save_people(node);
 	return r;
 }
 

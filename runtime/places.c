@@ -179,12 +179,22 @@ static void tell_host(struct node *node)
 		close(fd);
 }
 
+static struct mesh_netns netns_of(const struct node *node, const struct place *place)
+{
+	struct mesh_netns value = {place->endpoint4, place->endpoint6, place->flags, {0}, {0}};
+	if (place->endpoint4)
+		memcpy(value.address4, node->registry.at[place->endpoint4].address + 12, sizeof(value.address4));
+	if (place->endpoint6)
+		memcpy(value.address6, node->registry.at[place->endpoint6].address, sizeof(value.address6));
+	return value;
+}
+
 static void tell_kernel(struct node *node, const struct place *places, size_t count)
 {
 	int map = kernel_map(node->kernel, "netns"), covered = kernel_map(node->kernel, "covered");
 	for (size_t i = 0; i < node->place_count; i++) {
 		const struct place *place = &node->places[i];
-		struct mesh_netns value = {place->endpoint4, place->endpoint6, place->flags, 0};
+		struct mesh_netns value = netns_of(node, place);
 		uint32_t seen = 1;
 		if (bpf_map_update_elem(map, &place->cookie, &value, BPF_ANY))
 			complain(node, "workload %s: the map of namespaces is full", place->workload);
@@ -220,6 +230,23 @@ static int open_place(struct node *node, const struct place *place)
 	return -ENOENT;
 }
 
+/* Where the node proxy listens, callers are steered to it. */
+static void protect_places(struct node *node)
+{
+	for (size_t i = 0; node->mtls.control >= 0 && i < node->place_count; i++) {
+		struct place *place = &node->places[i];
+		if (!(place->flags & MESH_NETNS_ENROLLED))
+			continue;
+		bool known = mtls_knows(node, place);
+		int fd = known ? -1 : open_place(node, place);
+		if (known || (fd >= 0 && mtls_place(node, place, fd)))
+			place->flags |= MESH_NETNS_TUNNEL;
+		if (fd >= 0)
+			close(fd);
+	}
+	mtls_forget_others(node);
+}
+
 static void adopt_sockets(struct node *node, struct place *place)
 {
 	struct why why = {0};
@@ -245,11 +272,17 @@ static void mark_placed(struct node *node)
 						    ? place_of_workload(node, endpoint->owner)
 						    : NULL;
 		bool placed = place && place->adopted && place->flags & MESH_NETNS_ENROLLED;
-		changed = changed || placed != ((endpoint->flags & MESH_PEER_PLACED) != 0);
-		endpoint->flags = (endpoint->flags & ~(uint32_t)MESH_PEER_PLACED) | (placed ? MESH_PEER_PLACED : 0);
+		bool tunnel = place && place->flags & MESH_NETNS_TUNNEL;
+		uint32_t flags = (endpoint->flags & ~(uint32_t)(MESH_PEER_PLACED | MESH_PEER_TUNNEL)) |
+				 (placed ? MESH_PEER_PLACED : 0) | (tunnel ? MESH_PEER_TUNNEL : 0);
+		changed = changed || flags != endpoint->flags;
+		endpoint->flags = flags;
 	}
-	if (changed && kernel_publish_peers(node->kernel, &node->registry, &why))
+	if (!changed)
+		return;
+	if (kernel_publish_peers(node->kernel, &node->registry, &why))
 		complain(node, "%s", why.text);
+	node_save_people(node);
 }
 
 /* In what was there before they are known already. */
@@ -291,6 +324,7 @@ void node_find_places(struct node *node)
 		if (place)
 			add_endpoint(place, endpoint, i);
 	}
+	protect_places(node);
 	tell_kernel(node, old, count);
 	adopt_older_sockets(node, old, count);
 	release(old, count);

@@ -367,6 +367,7 @@ static uint32_t pool_fill(struct proof *proof, uint32_t i)
 		uint64_t at = ((uint64_t)i * 7919 + (uint64_t)k * proof->world_count / count) % proof->world_count;
 		struct mesh_vector *own = &proof->vectors[k], *other = own + count;
 		*own = *other = proof->decisions[proof->world[at]];
+		own->via = other->via = MESH_VIA_WIRE;
 		own->block = proof->addresses[i].block;
 		other->block = proof->addresses[neighbour].block;
 	}

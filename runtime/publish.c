@@ -206,6 +206,18 @@ static int publish_vips(const struct generation *generation, const struct view *
 	return r;
 }
 
+/* What an ID means never changes within a generation. */
+static int publish_ids(struct generation *generation, const struct view *view)
+{
+	for (size_t i = 0; !generation->has_ids && i < view->ids.len; i++) {
+		int r = bpf_map_update_elem(generation->ids, view->ids.at[i].digest, &view->ids.at[i].class, BPF_ANY);
+		if (r)
+			return r;
+	}
+	generation->has_ids = true;
+	return 0;
+}
+
 int kernel_publish_view(struct kernel *kernel, struct generation *generation, const struct view *view, struct why *why)
 {
 	(void)kernel;
@@ -223,7 +235,10 @@ int kernel_publish_view(struct kernel *kernel, struct generation *generation, co
 			return why_set(why, -ENOSPC, "generation %u has room for %zu %s, the inventory needs %zu",
 				       generation->number, bounds[i].room, bounds[i].what, bounds[i].wanted);
 	publish_classes(generation, view);
-	int r = publish_subsets(generation, view);
+	int r = publish_ids(generation, view);
+	if (r)
+		return why_set(why, r, "publishing identities: %s", strerror(-r));
+	r = publish_subsets(generation, view);
 	if (r)
 		return why_set(why, r, "publishing backends: %s", strerror(-r));
 	r = publish_vips(generation, view);

@@ -10,6 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* What places.c adds to an endpoint's flags: kept while its workload stays. */
+enum { FOUND_LATER = MESH_PEER_PLACED | MESH_PEER_TUNNEL };
+/* What outlives meshd: the node proxy does, too. Which sockets are known does not. */
+enum { SAVED = MESH_PEER_ENROLLED | MESH_PEER_LOCAL | MESH_PEER_QUARANTINED | MESH_PEER_TUNNEL };
+
 enum { REGISTRY_LIMIT = 1048576, REGISTRY_LIMIT_BYTES = 512 << 20, REGISTRY_FORMAT = 1 };
 
 /* ---- What the inventory wants --------------------------------------------------------------------- */
@@ -226,7 +231,7 @@ static void endpoint_clear(struct endpoint *endpoint)
 /* It keeps what it was enrolled for: its address stays closed on its own side too. */
 static void endpoint_quarantine(struct endpoint *endpoint, int64_t until_ms)
 {
-	endpoint->flags = (endpoint->flags | MESH_PEER_QUARANTINED) & ~(uint32_t)MESH_PEER_PLACED;
+	endpoint->flags = (endpoint->flags | MESH_PEER_QUARANTINED) & ~(uint32_t)FOUND_LATER;
 	endpoint->workload = NULL;
 	endpoint->until_ms = until_ms;
 }
@@ -260,7 +265,7 @@ static void apply_wanted(const struct plan *plan, struct registry *registry, cha
 			registry->at[number].owner = owners[next_owner++];
 		}
 		/* Where its sockets are is places.c's to say, and it goes on being true until that says otherwise. */
-		registry->at[number].flags = wanted->flags | (registry->at[number].flags & MESH_PEER_PLACED);
+		registry->at[number].flags = wanted->flags | (registry->at[number].flags & FOUND_LATER);
 		registry->at[number].workload = wanted->workload;
 		registry->at[number].until_ms = 0;
 	}
@@ -324,7 +329,7 @@ int registry_save(const struct registry *registry, const char *path, struct why 
 			continue;
 		address_print(endpoint->address, address);
 		json_array_append_new(endpoints, json_pack("[i, s, s, i]", (int)i, address, endpoint->owner,
-							   (int)(endpoint->flags & ~(uint32_t)MESH_PEER_PLACED)));
+							   (int)(endpoint->flags & SAVED)));
 	}
 	json_t *root = json_pack("{s:i, s:i, s:o}", "format", REGISTRY_FORMAT, "count", (int)json_array_size(endpoints),
 				 "endpoints", endpoints);
@@ -343,7 +348,7 @@ static bool endpoint_load(struct registry *registry, json_t *item)
 	const char *address, *owner;
 	uint8_t bytes[16];
 	if (json_unpack(item, "[i, s, s, i!]", &number, &address, &owner, &flags) || number < 1 ||
-	    number >= REGISTRY_LIMIT || flags & ~7 || !*owner || registry_reserve(registry, (uint32_t)number + 1))
+	    number >= REGISTRY_LIMIT || flags & ~SAVED || !*owner || registry_reserve(registry, (uint32_t)number + 1))
 		return false;
 	if (inet_pton(AF_INET, address, bytes + 12) == 1)
 		memcpy(bytes, mapped, 12);

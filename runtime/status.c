@@ -131,6 +131,8 @@ static json_t *problems_json(struct node *node)
 		add_problem(problems, "%s", node->place_problem);
 	if (active && node->inventory && !count_enrolled(node))
 		add_problem(problems, "%s", "no workload of the inventory is enrolled: nothing is enforced here");
+	if (node->mtls.problem)
+		add_problem(problems, "%s", node->mtls.problem);
 	if (active && !active->names)
 		add_problem(problems, "%s",
 			    "the bundle in force is lost: inventory changes cannot reach it; apply one");
@@ -183,6 +185,7 @@ json_t *node_status(struct node *node)
 		(json_t *)kernel_neighbours(node->kernel), "generations", generations_json(node), "stats",
 		stats_json(node), "problems", problems, "resets", (json_int_t)node->resets, "flows",
 		(json_int_t)node->flows.next, "flow_lines_dropped", (json_int_t)control_dropped(node->control));
+	json_object_set_new(status, "mtls", mtls_status(node));
 	json_object_set_new(status, "ok", json_boolean(json_array_size(problems) == 0));
 	if (!active)
 		return status;

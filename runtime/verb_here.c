@@ -88,6 +88,8 @@ int verb_uninstall(struct ask *ask)
 	else if (kernel_uninstall(&config, &why))
 		code = cannot("%s", why.text);
 	else
+		mtls_uninstall(&config);
+	if (!code)
 		puts("nothing of the mesh is left in the kernel; bundles are still in the state folder");
 	json_decref(body);
 	json_decref(answer);

@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <openssl/sha.h>
 #include <stdlib.h>
 
 /* What the policy makes of a workload. */
@@ -151,6 +152,42 @@ static void make_classes(struct maker *maker)
 			.dst = is_host ? MESH_CLASS_NODE : standing->dst,
 			.block = view_manifest_block(&maker->manifest, endpoint->address),
 		};
+	}
+}
+
+/* ---- Identities ----------------------------------------------------------------------------------- */
+
+static void make_ids(struct maker *maker)
+{
+	const struct view_manifest *manifest = &maker->manifest;
+	for (size_t i = 0; i < manifest->ids.len; i++) {
+		struct view_id id = {.class = manifest->ids.at[i].class};
+		uint8_t digest[SHA256_DIGEST_LENGTH];
+		SHA256((const uint8_t *)manifest->ids.at[i].text, strlen(manifest->ids.at[i].text), digest);
+		memcpy(id.digest, digest, sizeof(id.digest));
+		vec_push(maker->view->arena, &maker->view->ids, id);
+	}
+}
+
+/* Its service's; else, by its account, its own (language.md 13). */
+static const char *spiffe_of(const struct maker *maker, const struct workload *workload)
+{
+	const struct standing *standing = &maker->standings[workload - maker->inventory->workloads.at];
+	const char *spiffe = maker->manifest.spiffe[standing->src];
+	if (spiffe || !workload->account)
+		return spiffe;
+	return arena_printf(maker->view->arena, "spiffe://%s/ns/%s/sa/%s", maker->manifest.trust, workload->ns,
+			    workload->account);
+}
+
+static void make_spiffe(struct maker *maker)
+{
+	const struct registry *registry = maker->registry;
+	maker->view->spiffe = arena_alloc(maker->view->arena, (registry->len + 1) * sizeof(*maker->view->spiffe));
+	for (uint32_t i = 1; i < registry->len; i++) {
+		const struct endpoint *endpoint = &registry->at[i];
+		if (endpoint_lives(endpoint) && endpoint->flags & MESH_PEER_LOCAL && !endpoint->workload->host_network)
+			maker->view->spiffe[i] = spiffe_of(maker, endpoint->workload);
 	}
 }
 
@@ -365,6 +402,8 @@ static int maker_run(struct maker *maker, const json_t *manifest)
 	make_holders(maker);
 	make_classes(maker);
 	make_hosted(maker);
+	make_ids(maker);
+	make_spiffe(maker);
 	r = make_sets(maker);
 	return r ? r : make_vips(maker);
 }

@@ -9,6 +9,11 @@ struct view_vip {
 	struct mesh_vip_key key;
 	struct mesh_vip value;
 };
+/* A SPIFFE ID, or that of a whole namespace, as the node proxy asks for it (abi.h, struct mesh_ask). */
+struct view_id {
+	uint8_t digest[16];
+	uint32_t class;
+};
 struct view_conflict {
 	const struct workload *workload;
 	const char *first, *second; /* the services it matches, qualified */
@@ -22,6 +27,8 @@ struct view {
 	struct mesh_set *sets;	   /* `first` counts from 0: the publisher adds its half's offset */
 	VEC(struct mesh_backend) backends;
 	VEC(struct view_conflict) conflicts;
+	VEC(struct view_id) ids;
+	const char **spiffe; /* by endpoint number: the ID of a workload of this node; NULL: it has none */
 };
 
 /* MANIFEST is a verified bundle's; still every index in it is checked. A workload is in the service of

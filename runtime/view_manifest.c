@@ -53,12 +53,19 @@ uint16_t view_manifest_class(const struct table *table, const char *name)
 	return cell ? *cell : MESH_CLASS_UNKNOWN;
 }
 
+static void id_put(struct view_manifest *manifest, const char *text, uint32_t class)
+{
+	struct manifest_id id = {text, (uint16_t)class};
+	vec_push(manifest->arena, &manifest->ids, id);
+}
+
 static int read_classes(struct view_manifest *manifest, const json_t *classes, struct why *why)
 {
 	size_t count = json_array_size(classes);
 	if (count < MESH_CLASS_FIRST || count > LIMIT_CLASSES)
 		return fail(why, "%zu classes", count);
 	manifest->class_count = (uint32_t)count;
+	manifest->spiffe = arena_alloc(manifest->arena, count * sizeof(*manifest->spiffe));
 	for (uint32_t i = MESH_CLASS_FIRST; i < count; i++) {
 		const json_t *class = json_array_get(classes, i);
 		const char *kind = text_in(class, "kind"), *ns = text_in(class, "namespace"),
@@ -67,8 +74,14 @@ static int read_classes(struct view_manifest *manifest, const json_t *classes, s
 			return fail(why, "class %u has no kind", i);
 		if (strcmp(kind, "namespace") == 0 && !ns)
 			return fail(why, "class %u is a namespace without a name", i);
-		if (strcmp(kind, "namespace") == 0)
+		if (strcmp(kind, "namespace") == 0) {
 			class_put(manifest, &manifest->spaces, ns, (uint16_t)i);
+			id_put(manifest, arena_printf(manifest->arena, "spiffe://%s/ns/%s", manifest->trust, ns), i);
+		}
+		if (spiffe) {
+			id_put(manifest, spiffe, i);
+			manifest->spiffe[i] = spiffe;
+		}
 		if (strcmp(kind, "identity") == 0 && spiffe)
 			class_put(manifest, &manifest->identities, spiffe, (uint16_t)i);
 	}

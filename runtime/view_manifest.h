@@ -38,12 +38,18 @@ struct manifest_interval {
 	uint8_t first[16];
 	uint16_t block;
 };
+struct manifest_id {
+	const char *text;
+	uint16_t class;
+};
 struct view_manifest {
 	struct arena *arena;
 	const char *trust;
 	uint32_t class_count, set_count;
 	VEC(struct manifest_service) services;
 	VEC(struct manifest_interval) intervals;
+	VEC(struct manifest_id) ids;
+	const char **spiffe;	 /* by class: a service's or an identity's SPIFFE ID, or NULL */
 	struct table spaces;	 /* namespace to its class (manifest_class) */
 	struct table identities; /* SPIFFE ID to its class */
 	struct table by_label;	 /* services that need this label's value; without such a label, by namespace */

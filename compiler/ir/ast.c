@@ -1,6 +1,7 @@
 /* The canonical text of the parts of a declaration, and names. */
 #include "ir/ast.h"
 #include "ir/field.h"
+#include "ir/literal.h"
 
 #include <ctype.h>
 #include <stdarg.h>
@@ -245,4 +246,19 @@ bool ast_uses_l7(const struct ast_expr *expr)
 		return field < FIELDS && field_is_l7(field);
 	}
 	return ast_uses_l7(expr->left) || ast_uses_l7(expr->right);
+}
+
+static bool is_in(const struct address_range *address, const struct ast_text *texts)
+{
+	struct address_range range;
+	for (; texts; texts = texts->next)
+		if (address_read(texts->text, &range) == ADDRESS_FINE && range.lo <= address->lo &&
+		    address->lo <= range.hi)
+			return true;
+	return false;
+}
+
+bool ast_holds(const struct ast_item *item, const struct address_range *address)
+{
+	return is_in(address, item->texts) && !is_in(address, item->except);
 }

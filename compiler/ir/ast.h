@@ -5,6 +5,8 @@
 #include "base/diag.h"
 #include "base/table.h"
 
+struct address_range;
+
 struct ast_text {
 	const char *text; /* names: "x" or "ns/x"; strings: without quotes, escapes resolved */
 	struct span span;
@@ -161,6 +163,9 @@ struct ast {
 struct ast_decl **ast_leaves(struct arena *arena, struct ast *ast, struct ast_decl *decl, size_t *ret_count);
 /* True where EXPR asks for anything that only a request has. */
 bool ast_uses_l7(const struct ast_expr *expr);
+
+/* True where ADDRESS, one address, lies in ITEM, a cidr that was checked, and not in what it excepts. */
+bool ast_holds(const struct ast_item *item, const struct address_range *address);
 
 /* What NAME means where DECL stands, or NULL. */
 struct ast_decl *ast_lookup(struct arena *arena, const struct ast *ast, const struct ast_decl *decl, const char *name);

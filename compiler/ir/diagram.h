@@ -8,6 +8,8 @@
 #include "base/diag.h"
 #include "ir/policy.h"
 
+#include "abi.h"
+
 /* Verdict terminals merge by min: deny = rank, allow = 2^24 + rank, default = the maximum. */
 #define TERMINAL_ALLOW 0x1000000u
 #define TERMINAL_DEFAULT 0xffffffffu
@@ -57,10 +59,14 @@ struct decision {
 	uint32_t arm;		  /* UINT32_MAX: none (no route: the whole service) */
 	const uint32_t *matching; /* ranks of all rules that match (opening: may match) */
 	uint32_t matching_count;
-	bool unknown; /* denied: a port that no service has, at a service's address */
-	bool refused; /* the request is malformed (language.md 17): denied, `why_refused` says so */
+	bool unknown;	/* denied: a port that no service has, at a service's address */
+	bool plaintext; /* denied: `rule` (or the default) allows it, but only with mTLS */
+	bool refused;	/* the request is malformed (language.md 17): denied, `why_refused` says so */
 	const char *why_refused;
 };
+/* How the connection travels where everything is in order: a certificate is shown where the port takes one
+ * and the source has one. */
+enum mesh_via model_via(const struct request *request);
 int model_decide(struct arena *arena, const struct policy *policy, const struct diagram *diagram,
 		 const struct request *request, struct decision *ret_decision);
 

@@ -56,6 +56,12 @@ enum address_fault address_read(const char *text, struct address_range *ret_rang
 	return host_bits ? ADDRESS_HOST_BITS : ADDRESS_FINE;
 }
 
+struct address_range address_from_bytes(const uint8_t bytes[16])
+{
+	unsigned __int128 number = number_of(bytes);
+	return (struct address_range){.lo = number, .hi = number, .is_v6 = number >> 32 != 0xffff};
+}
+
 const char *address_print(struct arena *arena, const struct address_range *range)
 {
 	char text[INET6_ADDRSTRLEN];
@@ -70,18 +76,6 @@ const char *address_print(struct arena *arena, const struct address_range *range
 }
 
 /* ---- Identities --------------------------------------------------------------------------------- */
-
-bool spiffe_valid(const char *text)
-{
-	size_t len = strlen(text);
-	if (strncmp(text, "spiffe://", 9) != 0 || len > 2048 || text[len - 1] == '/' || strstr(text + 9, "//"))
-		return false;
-	size_t trust = strcspn(text + 9, "/");
-	for (const char *c = text + 9; *c; c++)
-		if (!isalnum((unsigned char)*c) && !strchr("-._/", *c))
-			return false;
-	return trust > 0 && text[9 + trust] == '/';
-}
 
 bool spiffe_read(struct arena *arena, const char *trust, const char *text, const char **ret_ns,
 		 const char **ret_account)

@@ -20,13 +20,13 @@ enum address_fault { ADDRESS_FINE, ADDRESS_BAD, ADDRESS_HOST_BITS, ADDRESS_MAPPE
 enum address_fault address_read(const char *text, struct address_range *ret_range);
 /* "10.0.0.0/8" for a range that is one prefix. */
 const char *address_print(struct arena *arena, const struct address_range *range);
+/* The one address BYTES, v4 mapped. */
+struct address_range address_from_bytes(const uint8_t bytes[16]);
 void address_bytes(unsigned __int128 address, uint8_t ret_bytes[16]);
 
 /* spiffe://TRUST/ns/NS/sa/ACCOUNT of this trust domain. */
 bool spiffe_read(struct arena *arena, const char *trust, const char *text, const char **ret_ns,
 		 const char **ret_account);
-/* Any SPIFFE ID: spiffe://trust/path. */
-bool spiffe_valid(const char *text);
 
 /* The normal form of a value of FIELD, or NULL with a reason: nothing that is forwarded looks so. */
 const char *literal_normal(struct arena *arena, enum field field, const char *text, const char **ret_why);

@@ -91,6 +91,23 @@ static void take_verdict(const struct policy *policy, uint32_t dst, uint32_t ter
 	decision->rule = decision->allow ? terminal - TERMINAL_ALLOW : terminal;
 }
 
+enum mesh_via model_via(const struct request *request)
+{
+	if (request->src == CLASS_NODE)
+		return MESH_VIA_NODE;
+	return request->plain || request->udp || request->src == CLASS_WORLD ? MESH_VIA_WIRE : MESH_VIA_TUNNEL;
+}
+
+/* What the rules allow, and the port does not take. */
+static void refuse_plaintext(const struct policy *policy, const struct request *request, struct decision *decision)
+{
+	if (!decision->allow || model_via(request) != MESH_VIA_WIRE ||
+	    policy_mtls_mode(policy, request->dst, request->port) != MTLS_STRICT)
+		return;
+	decision->allow = decision->default_audit = false;
+	decision->plaintext = true;
+}
+
 int model_decide(struct arena *arena, const struct policy *policy, const struct diagram *diagram,
 		 const struct request *request, struct decision *ret_decision)
 {
@@ -120,6 +137,7 @@ int model_decide(struct arena *arena, const struct policy *policy, const struct 
 		take_verdict(policy, request->dst, diagram_terminal(diagram, node), &decision);
 	else
 		decision.depends = true;
+	refuse_plaintext(policy, request, &decision);
 	node = walk_down(&walk, diagram_root(diagram, DIAGRAM_AUDIT, request->dst));
 	if (diagram_is_terminal(node))
 		decision.audits = diagram_audit_set(diagram, diagram_terminal(diagram, node), &decision.audit_count);

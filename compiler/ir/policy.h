@@ -180,6 +180,7 @@ struct request {
 	uint32_t src, block, dst;
 	bool udp;
 	uint16_t port;			  /* the workload's */
+	bool plain;			  /* no certificate is shown; else one is, wherever the port takes one */
 	bool http;			  /* the destination port is http or grpc */
 	const char *method, *host, *path; /* NULL: absent (opening of a connection) */
 	VEC(struct request_header) headers;
@@ -204,6 +205,7 @@ struct policy_mtls {
 	enum mtls_mode mode;
 	struct range_set classes; /* scope: destination classes */
 	uint32_t port;		  /* 0: every */
+	const char *until;	  /* PERMISSIVE: the last day, YYYY-MM-DD; else NULL */
 	struct span span;
 };
 
@@ -231,6 +233,14 @@ struct policy {
 /* What a rule's text says of itself, for the comments of --emit=c: "from checkout to ledger port
  * 5432" (one line, canonical). */
 const char *policy_rule_text(struct arena *arena, const struct policy *policy, uint32_t rank);
+
+/* Whether the statement is about DST and PORT, the workload's (0: of no port in particular). */
+bool policy_mtls_speaks(const struct policy_mtls *mtls, uint32_t dst, uint32_t port);
+/* By the narrowest statement (language.md 20). */
+enum mtls_mode policy_mtls_mode(const struct policy *policy, uint32_t dst, uint32_t port);
+
+/* The number of the block that ADDRESS (v4 mapped) lies in; 0: in none that is named. */
+uint32_t policy_block(const struct policy *policy, unsigned __int128 address);
 
 /* Gives the JSON back, which is in no arena. */
 void policy_release(struct policy *policy);

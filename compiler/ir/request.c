@@ -1,6 +1,7 @@
 #include "ir/request.h"
 
 #include "base/diag.h"
+#include "base/spiffe.h"
 #include "ir/literal.h"
 
 #include <ctype.h>
@@ -68,21 +69,6 @@ static int take_text(struct reading *reading, const json_t *object, const char *
 static bool is_address(const char *text, struct address_range *ret_range)
 {
 	return address_read(text, ret_range) == ADDRESS_FINE && !ret_range->is_cidr;
-}
-
-static uint32_t block_of(const struct policy *policy, unsigned __int128 address)
-{
-	uint8_t bytes[16];
-	size_t lo = 0, hi = policy->intervals.len;
-	address_bytes(address, bytes);
-	while (hi - lo > 1) {
-		size_t middle = (lo + hi) / 2;
-		if (memcmp(policy->intervals.at[middle].first, bytes, 16) <= 0)
-			lo = middle;
-		else
-			hi = middle;
-	}
-	return hi ? policy->intervals.at[lo].block : 0;
 }
 
 /* ---- Names -------------------------------------------------------------------------------------- */
@@ -236,7 +222,7 @@ static int from_word(struct reading *reading, const char *word)
 		return 0;
 	}
 	if (is_address(word, &range)) {
-		reading->request.block = block_of(reading->policy, range.lo);
+		reading->request.block = policy_block(reading->policy, range.lo);
 		return 0;
 	}
 	int r = find_name(reading, word, FROM, &named);
@@ -293,6 +279,7 @@ static int take_from(struct reading *reading, const json_t *from)
 		return -EINVAL;
 	if (verified && !json_is_boolean(verified))
 		return refuse(reading, "'verified' wants true or false");
+	reading->request.plain = json_is_false(verified);
 	if (!service && !ns && !spiffe && !address)
 		return refuse(reading, "'from' names nobody");
 	reading->request.src = CLASS_WORLD;
@@ -303,7 +290,7 @@ static int take_from(struct reading *reading, const json_t *from)
 		return r;
 	if (!is_address(address, &range))
 		return refuse(reading, "'%.60s' is not one address", address);
-	reading->request.block = block_of(reading->policy, range.lo);
+	reading->request.block = policy_block(reading->policy, range.lo);
 	return 0;
 }
 
@@ -407,7 +394,7 @@ static int to_address(struct reading *reading, const char *text, unsigned __int1
 		}
 	}
 	/* No such port at a service's address: the kernel refuses it as unknown. */
-	reading->request.dst = is_service ? CLASS_UNKNOWN : policy->block_dst.at[block_of(policy, address)];
+	reading->request.dst = is_service ? CLASS_UNKNOWN : policy->block_dst.at[policy_block(policy, address)];
 	return take_port(reading, text, NULL, 0);
 }
 

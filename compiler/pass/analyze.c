@@ -2,6 +2,7 @@
 #include "ir/literal.h"
 #include "ir/witness.h"
 #include "pass/cover.h"
+#include "pass/removal.h"
 
 #include <stdlib.h>
 
@@ -400,6 +401,14 @@ static struct cover cover_of(struct analyzer *analyzer, const struct policy_rule
 	return cover;
 }
 
+static bool all_allow(const struct policy *policy, const struct cover *cover)
+{
+	for (uint32_t i = 0; i < cover->count; i++)
+		if (policy->rules.at[cover->ranks[i]].effect != VERDICT_ALLOW)
+			return false;
+	return !cover->gave_up;
+}
+
 static void report_shadowed(struct analyzer *analyzer, const struct policy_rule *rule)
 {
 	const struct policy *policy = analyzer->policy;
@@ -419,6 +428,8 @@ static void report_shadowed(struct analyzer *analyzer, const struct policy_rule 
 						   "rule '%s' decides no request: %s decide%s all that it matches",
 						   rule->name, cover_names(analyzer->arena, policy, &cover),
 						   cover.count == 1 && !cover.gave_up ? "s" : "");
+	/* What a deny hides may be what its author wanted. */
+	removal_offer(diag, rule->span, rule->effect == VERDICT_ALLOW && all_allow(policy, &cover));
 	diag->spans[1] = first->span;
 	diag->labels[1] = contradicts ? "this deny" : "this one decides instead";
 	diag->note = contradicts ? "a deny beats every allow: narrow the deny (`except`), or remove the allow"

@@ -3,6 +3,7 @@
 #include "pass/check.h"
 
 #include "base/address.h"
+#include "base/spiffe.h"
 
 #include <stdlib.h>
 
@@ -388,11 +389,9 @@ static void check_mesh(struct checker *checker, const struct ast_decl *mesh)
 	if (missing)
 		diag_add(checker->diags, DIAG_NO_MESH, mesh->span,
 			 "the mesh header states trust, ingress and egress: `%s` is missing", missing);
-	if (mesh->value.text && !spiffe_valid(arena_printf(checker->arena, "spiffe://%s/x", mesh->value.text)))
-		diag_add(checker->diags, DIAG_BAD_IDENTITY, mesh->value.span, "'%s' is no trust domain",
-			 mesh->value.text);
-	else if (mesh->value.text && strchr(mesh->value.text, '/'))
-		diag_add(checker->diags, DIAG_BAD_IDENTITY, mesh->value.span, "a trust domain has no '/'");
+	if (mesh->value.text && !spiffe_domain_valid(mesh->value.text))
+		diag_add(checker->diags, DIAG_BAD_IDENTITY, mesh->value.span,
+			 "'%s' is no trust domain: lower case letters, digits, '.', '-' and '_'", mesh->value.text);
 }
 
 static void check_default(struct checker *checker, const struct ast_decl *decl)

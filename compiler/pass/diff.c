@@ -599,5 +599,6 @@ int diff_make(struct pair *pair, struct diff *ret_diff)
 	group_all(&walk, roots);
 	diff_mtls(ret_diff);
 	diff_definitions(ret_diff);
+	diff_notes(ret_diff);
 	return 0;
 }

@@ -73,6 +73,7 @@ struct diff {
 	VEC(struct diff_outcome) outcomes;
 	VEC(struct diff_group) groups;
 	VEC(const char *) definitions; /* differences that no request shows */
+	VEC(const char *) notes;       /* what is reported otherwise: no difference */
 	bool gave_up;		       /* some requests could neither be told apart nor not within the bound */
 	const char *where;	       /* ... to this destination */
 	struct naming *source_naming, *target_naming; /* pass/diff_words.c */
@@ -86,6 +87,9 @@ int diff_make(struct pair *pair, struct diff *ret_diff);
 /* pass/diff_definitions.c: services, subsets, sticky, mesh; the modes of mTLS as groups. */
 void diff_definitions(struct diff *diff);
 void diff_mtls(struct diff *diff);
+
+/* pass/diff_notes.c: audits, defaults of `audit` against `allow`, dates of mTLS. */
+void diff_notes(struct diff *diff);
 
 /* pass/diff_words.c: the fewest words for exactly these. */
 struct diff_words {

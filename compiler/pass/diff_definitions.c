@@ -138,35 +138,6 @@ void diff_definitions(struct diff *diff)
 
 /* ---- mTLS ------------------------------------------------------------------------------------------- */
 
-/* How narrow a statement is, where it speaks of DST and PORT (0: of no port in particular); 0: it does not. */
-static int narrowness(const struct policy_mtls *mtls, uint32_t dst, uint32_t port)
-{
-	bool of = false;
-	for (uint32_t i = 0; i < mtls->classes.count; i++)
-		of |= dst >= mtls->classes.at[i].lo && dst <= mtls->classes.at[i].hi;
-	if (!of || (mtls->port && mtls->port != port))
-		return 0;
-	if (mtls->port)
-		return 4;
-	if (mtls->classes.at[0].lo == CLASS_OTHER)
-		return 1;
-	return mtls->classes.count == 1 && mtls->classes.at[0].lo == mtls->classes.at[0].hi ? 3 : 2;
-}
-
-static enum mtls_mode mode_of(const struct policy *policy, uint32_t dst, uint32_t port)
-{
-	enum mtls_mode mode = MTLS_OFF;
-	int narrowest = 0;
-	for (size_t i = 0; i < policy->mtls.len; i++) {
-		int narrow = narrowness(&policy->mtls.at[i], dst, port);
-		if (narrow > narrowest) {
-			narrowest = narrow;
-			mode = policy->mtls.at[i].mode;
-		}
-	}
-	return mode;
-}
-
 struct moding {
 	struct diff *diff;
 	struct table groups; /* by modes and ports */
@@ -179,7 +150,7 @@ static void add_mode(struct moding *moding, uint32_t number, uint32_t lo, uint32
 	struct diff_group group = {.outcome = {.change = DIFF_MTLS}, .sources = diff->everyone, .exact = true};
 	uint32_t port = lo == hi ? lo : 0;
 	for (int side = 0; side < SIDES; side++)
-		group.outcome.by[side] = mode_of(diff->pair->runs[side]->policy, target->dst[side], port);
+		group.outcome.by[side] = policy_mtls_mode(diff->pair->runs[side]->policy, target->dst[side], port);
 	if (lo > hi || group.outcome.by[OLD] == group.outcome.by[NEW])
 		return;
 	const char *key =
@@ -213,7 +184,7 @@ static void mode_target(struct moding *moding, uint32_t number)
 	for (int side = 0; side < SIDES; side++)
 		for (size_t i = 0; i < pair->runs[side]->policy->mtls.len; i++) {
 			const struct policy_mtls *mtls = &pair->runs[side]->policy->mtls.at[i];
-			if (mtls->port && narrowness(mtls, pair->targets.at[number].dst[side], mtls->port))
+			if (mtls->port && policy_mtls_speaks(mtls, pair->targets.at[number].dst[side], mtls->port))
 				vec_push(moding->diff->arena, &ports, mtls->port);
 		}
 	if (ports.len)

@@ -122,6 +122,11 @@ static const char *cond_text(struct arena *arena, const struct cond *cond)
 	return text;
 }
 
+const char *digest_condition(struct arena *arena, const struct cond *cond)
+{
+	return cond ? cond_text(arena, cond) : "";
+}
+
 static void add_cond(EVP_MD_CTX *hash, struct arena *arena, const struct cond *cond)
 {
 	add_text(hash, cond ? cond_text(arena, cond) : NULL);

@@ -8,4 +8,7 @@
  * templates. Positions, comments, tests and `never` are not in it. */
 const char *policy_digest(struct run *run);
 
+/* COND (NULL: always) as text that neither the order nor the brackets of a chain of `and` or `or` change. */
+const char *digest_condition(struct arena *arena, const struct cond *cond);
+
 #endif

@@ -164,6 +164,7 @@ struct mesh_vector engine_request(const struct request *request)
 		.dst = request->dst,
 		.port = request->port,
 		.protocol = request->udp ? IPPROTO_UDP : IPPROTO_TCP,
+		.via = model_via(request),
 	};
 }
 
@@ -172,7 +173,8 @@ struct decision engine_decision(const struct run *run, const struct request *req
 	const struct policy *policy = run->policy;
 	struct decision decision = {.allow = answer->verdict, .rule = answer->rule, .arm = UINT32_MAX};
 	decision.unknown = answer->rule == policy->rules.len + MESH_UNKNOWN;
-	decision.by_default = answer->rule >= policy->rules.len && !decision.unknown;
+	decision.plaintext = answer->rule == policy->rules.len + MESH_PLAINTEXT;
+	decision.by_default = answer->rule >= policy->rules.len && !decision.unknown && !decision.plaintext;
 	decision.default_audit = decision.by_default && policy->defaults.at[request->dst] == VERDICT_AUDIT;
 	decision.audits = diagram_audit_set(run->diagram, answer->audit, &decision.audit_count);
 	if (policy->classes.at[request->dst].kind == CLASS_SERVICE && answer->arm < policy->arms.len)

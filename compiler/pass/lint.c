@@ -3,6 +3,7 @@
 #include "pass/lint.h"
 
 #include "pass/cover.h"
+#include "pass/removal.h"
 
 enum {
 	HELPED_LIMIT = 1000,
@@ -176,6 +177,7 @@ static void report_redundant(struct linter *linter, const struct policy_rule *ru
 				     : one ? "allows"
 					   : "allow",
 				     deny ? "denies" : "allows");
+	removal_offer(diag, rule->span, !deny);
 	if (!cover.count)
 		return;
 	diag->spans[1] = linter->policy->rules.at[cover.ranks[0]].span;
@@ -236,9 +238,12 @@ static void check_audits(struct linter *linter)
 	const struct policy *policy = linter->policy;
 	for (size_t rank = 0; rank < policy->rules.len; rank++) {
 		const struct policy_rule *rule = &policy->rules.at[rank];
-		if (rule->effect == VERDICT_AUDIT && !audits_any_allowed(linter, rule))
-			diag_add(&linter->run->diags, DIAG_AUDIT_DENIED, rule->span,
-				 "all that audit '%s' matches is denied anyway", rule->name);
+		if (rule->effect != VERDICT_AUDIT || audits_any_allowed(linter, rule))
+			continue;
+		struct diag *diag = diag_add(&linter->run->diags, DIAG_AUDIT_DENIED, rule->span,
+					     "all that audit '%s' matches is denied anyway", rule->name);
+		/* Not sure: its name goes from the records of what it matches. */
+		removal_offer(diag, rule->span, false);
 	}
 }
 
@@ -309,10 +314,12 @@ static void check_probes(struct linter *linter)
 void lint(struct run *run)
 {
 	struct linter linter = {.run = run, .policy = run->policy};
+	size_t before = run->diags.all.len;
 	lint_names(run);
-	if (!build(&linter))
-		return;
-	check_idle(&linter);
-	check_audits(&linter);
-	check_probes(&linter);
+	if (build(&linter)) {
+		check_idle(&linter);
+		check_audits(&linter);
+		check_probes(&linter);
+	}
+	removal_finish(run, before);
 }

@@ -3,6 +3,7 @@
 
 #include "ir/ast.h"
 #include "ir/literal.h"
+#include "pass/removal.h"
 
 struct naming {
 	struct run *run;
@@ -88,10 +89,9 @@ static void check_subsets(struct naming *naming, const struct ast_decl *service,
 
 static void report_unused(struct naming *naming, const struct ast_decl *decl, const char *kind)
 {
-	struct diag *diag = diag_add(&naming->run->diags, DIAG_UNUSED, decl->name.span, "nothing uses %s '%s'", kind,
-				     decl->name.text);
-	diag->fix_span = decl->span;
-	diag->fix = "";
+	removal_offer(diag_add(&naming->run->diags, DIAG_UNUSED, decl->name.span, "nothing uses %s '%s'", kind,
+			       decl->name.text),
+		      decl->span, true);
 }
 
 static void check_used(struct naming *naming, const struct ast_decl *decl)
@@ -149,45 +149,15 @@ static void check_headers(struct run *run, const struct policy_rule *rule, const
 
 /* ---- Addresses ------------------------------------------------------------------------------------ */
 
-static bool lies_in(const struct address_range *address, const struct ast_text *texts, const struct ast_text *except)
-{
-	struct address_range range;
-	for (; except; except = except->next)
-		if (address_read(except->text, &range) == ADDRESS_FINE && range.lo <= address->lo &&
-		    address->lo <= range.hi)
-			return false;
-	for (; texts; texts = texts->next)
-		if (address_read(texts->text, &range) == ADDRESS_FINE && range.lo <= address->lo &&
-		    address->lo <= range.hi)
-			return true;
-	return false;
-}
-
-/* 0: in none that is named. */
-static uint32_t block_of(const struct policy *policy, const struct address_range *address)
-{
-	uint8_t bytes[16];
-	size_t lo = 0, hi = policy->intervals.len;
-	address_bytes(address->lo, bytes);
-	while (hi - lo > 1) {
-		size_t middle = (lo + hi) / 2;
-		if (memcmp(policy->intervals.at[middle].first, bytes, 16) <= 0)
-			lo = middle;
-		else
-			hi = middle;
-	}
-	return hi ? policy->intervals.at[lo].block : 0;
-}
-
 /* One finding for an address: the first block around it. */
 static void check_address(struct run *run, const struct ast_decl *service, const struct ast_text *text)
 {
 	struct address_range address;
-	if (address_read(text->text, &address) != ADDRESS_FINE || !block_of(run->policy, &address))
+	if (address_read(text->text, &address) != ADDRESS_FINE || !policy_block(run->policy, address.lo))
 		return;
 	for (const struct ast_decl *decl = run->ast->first; decl; decl = decl->next)
 		for (const struct ast_item *item = decl->items; item; item = item->next) {
-			if (item->kind != ITEM_CIDR || !lies_in(&address, item->texts, item->except))
+			if (item->kind != ITEM_CIDR || !ast_holds(item, &address))
 				continue;
 			struct diag *diag =
 				diag_add(&run->diags, DIAG_ADDRESS_OVERLAP, text->span,

@@ -369,6 +369,8 @@ static void lower_mtls(struct lowerer *lowerer)
 			continue;
 		struct policy_mtls mtls = {.span = decl->span, .port = decl->scope_port ? decl->scope_port->lo : 0};
 		mtls.mode = decl->mode[0] == 's' ? MTLS_STRICT : decl->mode[0] == 'p' ? MTLS_PERMISSIVE : MTLS_OFF;
+		if (mtls.mode == MTLS_PERMISSIVE)
+			mtls.until = decl->value.text;
 		if (!decl->scope)
 			mtls.classes = lower_span(lowerer->arena, CLASS_OTHER, policy->sources - 1);
 		else if (decl->scope->kind == REF_NAMESPACE)

@@ -65,8 +65,6 @@ void lower_meaning(struct lowerer *lowerer);
 struct range_set lower_set(struct arena *arena, struct numbers *list);
 struct range_set lower_span(struct arena *arena, uint32_t lo, uint32_t hi);
 
-uint32_t lower_block_of(const struct policy *policy, unsigned __int128 address);
-
 struct policy_sources lower_sources(struct lowerer *lowerer, const struct ast_decl *decl,
 				    const struct ast_party *party);
 const struct cond *lower_condition(struct lowerer *lowerer, const struct ast_expr *expr);

@@ -281,18 +281,3 @@ void lower_blocks(struct lowerer *const *lowerers, size_t count)
 		add_external_classes(lowerers[i]);
 	}
 }
-
-uint32_t lower_block_of(const struct policy *policy, unsigned __int128 address)
-{
-	uint8_t bytes[16];
-	size_t lo = 0, hi = policy->intervals.len;
-	address_bytes(address, bytes);
-	while (hi - lo > 1) {
-		size_t middle = (lo + hi) / 2;
-		if (memcmp(policy->intervals.at[middle].first, bytes, 16) <= 0)
-			lo = middle;
-		else
-			hi = middle;
-	}
-	return policy->intervals.at[lo].block;
-}

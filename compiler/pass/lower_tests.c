@@ -80,7 +80,7 @@ static void add_from(struct testing *testing, const struct ast_ref *ref)
 		break;
 	case REF_ADDRESS:
 		address_read(ref->name.text, &range);
-		add_request(testing, CLASS_WORLD, lower_block_of(lowerer->policy, range.lo), ref->name.text);
+		add_request(testing, CLASS_WORLD, policy_block(lowerer->policy, range.lo), ref->name.text);
 		break;
 	}
 }
@@ -120,7 +120,7 @@ static void take_destination(struct testing *testing, const struct ast_party *to
 	request->dst = CLASS_WORLD;
 	if (to->in->kind == REF_ADDRESS) {
 		address_read(to->in->name.text, &range);
-		request->dst = policy->block_dst.at[lower_block_of(policy, range.lo)];
+		request->dst = policy->block_dst.at[policy_block(policy, range.lo)];
 	}
 	if (to->in->kind != REF_NAME) {
 		take_port(request, NULL, 0, to->ports);

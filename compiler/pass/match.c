@@ -196,4 +196,5 @@ void match_inventory(struct run *run, const struct inventory *inventory)
 	for (size_t i = 0; i < inventory->workloads.len; i++)
 		count_workload(&matcher, &tally, &chains, &inventory->workloads.at[i]);
 	report_empty(&matcher, &tally);
+	match_addresses(run, inventory);
 }

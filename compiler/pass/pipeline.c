@@ -1,5 +1,6 @@
 /* The ordered table of passes. */
 #include "pass/passes.h"
+#include "pass/removal.h"
 
 #include <errno.h>
 
@@ -10,7 +11,9 @@ static void pass_decide(struct run *run)
 
 static void pass_analyze(struct run *run)
 {
+	size_t before = run->diags.all.len;
 	analyze(run->arena, run->policy, run->diagram, &run->diags);
+	removal_finish(run, before);
 }
 
 static const struct pass {

@@ -16,6 +16,26 @@ struct placer {
 
 /* ---- What a node cannot enforce yet ----------------------------------------------------------- */
 
+/* The tunnel carries connections. A datagram to a strict port would be refused whatever the rules say. */
+static void check_datagrams(struct run *run)
+{
+	const struct policy *policy = run->policy;
+	for (size_t i = 0; i < policy->services.len; i++) {
+		const struct policy_service *service = &policy->services.at[i];
+		for (size_t k = 0; k < service->ports.len; k++) {
+			const struct policy_port *port = &service->ports.at[k];
+			if (port->kind != PORT_UDP ||
+			    policy_mtls_mode(policy, service->class, port->target) != MTLS_STRICT)
+				continue;
+			diag_add(&run->diags, DIAG_NOT_ENFORCEABLE, port->span,
+				 "udp cannot go through the tunnel, and '%s' is strict", service->name)
+				->note = arena_printf(
+				run->arena, "say `mtls off for %s port %u because \"...\";` where that is meant",
+				service->name, port->target);
+		}
+	}
+}
+
 int place_check_enforceable(struct run *run)
 {
 	const struct policy *policy = run->policy;
@@ -26,10 +46,7 @@ int place_check_enforceable(struct run *run)
 				 "rule '%s' depends on the content of requests, which a node cannot decide yet",
 				 policy->rules.at[i].name)
 				->note = "it is neither dropped nor widened to the port; why, test and never decide it";
-	for (size_t i = 0; i < policy->mtls.len; i++)
-		if (policy->mtls.at[i].mode != MTLS_OFF)
-			diag_add(&run->diags, DIAG_NOT_ENFORCEABLE, policy->mtls.at[i].span,
-				 "mtls needs the node proxy, which this target does not have");
+	check_datagrams(run);
 	for (size_t i = 0; i < policy->arms.len; i++) {
 		const struct policy_arm *arm = &policy->arms.at[i];
 		const struct policy_service *service = &policy->services.at[arm->service];
@@ -76,9 +93,27 @@ static bool same_cell(const struct plan_cell *a, const struct plan_cell *b)
 	return a->comb == b->comb && a->owner == b->owner && a->matrix == b->matrix && a->mask == b->mask;
 }
 
+/* How connections to PORT of DST are protected, as flags of an outcome; *RET_HI: the last port of which
+ * that is said. */
+static uint32_t protection(const struct placer *placer, uint32_t dst, uint32_t port, uint32_t *ret_hi)
+{
+	static const uint32_t flags[] = {
+		[MTLS_OFF] = 0, [MTLS_PERMISSIVE] = PLAN_PERMISSIVE, [MTLS_STRICT] = PLAN_STRICT};
+	const struct policy *policy = placer->run->policy;
+	*ret_hi = 65535;
+	for (size_t i = 0; i < policy->mtls.len; i++) {
+		const struct policy_mtls *mtls = &policy->mtls.at[i];
+		if (!mtls->port || mtls->port < port || !policy_mtls_speaks(mtls, dst, mtls->port))
+			continue;
+		uint32_t hi = mtls->port == port ? port : mtls->port - 1;
+		*ret_hi = hi < *ret_hi ? hi : *ret_hi;
+	}
+	return flags[policy_mtls_mode(policy, dst, port)];
+}
+
 /* One protocol of one destination. Cells hold row numbers until rows_finish. */
-static void place_ports(struct placer *placer, node_id full, node_id wide, uint32_t protocol, enum row_kind kind,
-			size_t first)
+static void place_ports(struct placer *placer, uint32_t dst, node_id full, node_id wide, uint32_t protocol,
+			enum row_kind kind, size_t first)
 {
 	const struct diagram *diagram = placer->run->diagram;
 	struct plan *plan = placer->plan;
@@ -89,12 +124,17 @@ static void place_ports(struct placer *placer, node_id full, node_id wide, uint3
 	const struct diagram_edge *wide_edge = edges_at(diagram, child_at(diagram, wide, LEVEL_PROTOCOL, protocol),
 							LEVEL_PORT, &wide_whole, &wide_count);
 	for (uint32_t port = 0; port <= 65535;) {
-		struct plan_cell cell = rows_cell(placer->rows, edge->child, wide_edge->child, kind);
+		uint32_t hi = 65535;
+		struct row_want want = {.kind = kind};
+		if (kind <= ROW_DEFAULT_AUDIT)
+			want.flags = protection(placer, dst, port, &hi);
+		struct plan_cell cell = rows_cell(placer->rows, edge->child, wide_edge->child, want);
 		if (plan->cells.len == first || !same_cell(&plan->cells.at[plan->cells.len - 1], &cell)) {
 			vec_push(placer->run->arena, &plan->bounds, protocol << 16 | port);
 			vec_push(placer->run->arena, &plan->cells, cell);
 		}
-		uint32_t hi = edge->hi < wide_edge->hi ? edge->hi : wide_edge->hi;
+		hi = edge->hi < hi ? edge->hi : hi;
+		hi = wide_edge->hi < hi ? wide_edge->hi : hi;
 		if (hi >= 65535)
 			break;
 		port = hi + 1;
@@ -114,8 +154,8 @@ static int place_destination(struct placer *placer, enum plan_face face, uint32_
 			     : face == PLAN_ROUTES ? ROW_ROUTE
 						   : ROW_DENY + run->policy->defaults.at[dst];
 	size_t first = plan->cells.len;
-	place_ports(placer, full, wide, 0, kind, first);
-	place_ports(placer, full, wide, 1, kind, first);
+	place_ports(placer, dst, full, wide, 0, kind, first);
+	place_ports(placer, dst, full, wide, 1, kind, first);
 	size_t count = plan->cells.len - first;
 	if (count > MESH_PORT_BOUNDS) {
 		diag_add(&run->diags, DIAG_TABLE_BOUND, (struct span){0},

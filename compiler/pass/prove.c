@@ -6,7 +6,7 @@
 #include <string.h>
 
 struct mesh_vector prove_vector(const struct run *run, uint32_t src, uint32_t block, uint32_t dst, bool udp,
-				uint32_t port)
+				uint32_t port, enum mesh_via via)
 {
 	const struct policy *policy = run->policy;
 	uint32_t terminal =
@@ -17,6 +17,7 @@ struct mesh_vector prove_vector(const struct run *run, uint32_t src, uint32_t bl
 		.dst = dst,
 		.port = port,
 		.protocol = udp ? IPPROTO_UDP : IPPROTO_TCP,
+		.via = via,
 		.audit = rows_walk(run->diagram, diagram_root(run->diagram, DIAGRAM_AUDIT, dst), udp, port, src, block),
 	};
 	if (dst == MESH_CLASS_CONFLICT || dst == MESH_CLASS_UNKNOWN || src == MESH_CLASS_UNKNOWN) {
@@ -28,6 +29,10 @@ struct mesh_vector prove_vector(const struct run *run, uint32_t src, uint32_t bl
 	} else {
 		vector.verdict = terminal >= TERMINAL_ALLOW;
 		vector.rule = vector.verdict ? terminal - TERMINAL_ALLOW : terminal;
+	}
+	if (vector.verdict && via == MESH_VIA_WIRE && policy_mtls_mode(policy, dst, port) == MTLS_STRICT) {
+		vector.verdict = 0;
+		vector.rule = policy->rules.len + MESH_PLAINTEXT;
 	}
 	return vector;
 }
@@ -51,7 +56,10 @@ static void prove_source(struct prover *prover, uint32_t dst, uint32_t key, uint
 		if (i && blocks[i] == blocks[i - 1])
 			continue;
 		vec_push(prover->run->arena, &prover->plan->vectors,
-			 prove_vector(prover->run, src, blocks[i], dst, key >> 16, key & 0xffff));
+			 prove_vector(prover->run, src, blocks[i], dst, key >> 16, key & 0xffff, MESH_VIA_WIRE));
+		if (prover->run->policy->mtls.len && key >> 16 == 0)
+			vec_push(prover->run->arena, &prover->plan->vectors,
+				 prove_vector(prover->run, src, blocks[i], dst, false, key & 0xffff, MESH_VIA_TUNNEL));
 		prover->budget--;
 	}
 }

@@ -13,6 +13,6 @@ void prove(struct run *run, struct plan *plan);
 
 /* The vector for one point of the L4 space, with what the diagram says of it. */
 struct mesh_vector prove_vector(const struct run *run, uint32_t src, uint32_t block, uint32_t dst, bool udp,
-				uint32_t port);
+				uint32_t port, enum mesh_via via);
 
 #endif

@@ -150,17 +150,33 @@ static const char *tree_of(struct run *run, const struct ast_decl *decl)
 	return text_end(&out);
 }
 
-static const struct ast_decl *of_file(const struct ast_decl *decl, uint32_t file)
+/* The declarations of a file that shall be there still. */
+struct kept {
+	uint32_t file;
+	const struct span *gone;
+	size_t count;
+};
+
+static bool is_kept(const struct kept *kept, struct span span)
 {
-	while (decl && decl->span.file != file)
+	for (size_t i = 0; i < kept->count; i++)
+		if (span.file == kept->gone[i].file && span.offset >= kept->gone[i].offset &&
+		    span.offset + span.len <= kept->gone[i].offset + kept->gone[i].len)
+			return false;
+	return span.file == kept->file;
+}
+
+static const struct ast_decl *first_kept(const struct kept *kept, const struct ast_decl *decl)
+{
+	while (decl && !is_kept(kept, decl->span))
 		decl = decl->next;
 	return decl;
 }
 
-static const char *why_trees_differ(struct run *run, uint32_t file, struct run *again)
+static const char *why_trees_differ(struct run *run, const struct kept *kept, struct run *again)
 {
-	const struct ast_decl *old = of_file(run->ast->first, file), *new = again->ast->first;
-	for (; old && new; old = of_file(old->next, file), new = new->next)
+	const struct ast_decl *old = first_kept(kept, run->ast->first), *new = again->ast->first;
+	for (; old && new; old = first_kept(kept, old->next), new = new->next)
 		if (strcmp(tree_of(run, old), tree_of(run, new)) != 0)
 			return arena_printf(run->arena, "the declaration at %s",
 					    sources_where(run->arena, &run->sources, old->span));
@@ -195,16 +211,23 @@ static const char *why_comments_differ(struct run *run, uint32_t file, struct ru
 	return next == again->ast->comments.len ? NULL : "a comment came into being";
 }
 
-int prove_text(struct run *run, uint32_t file, const char *text, const char **ret_why)
+int prove_removal(struct run *run, uint32_t file, const char *text, const struct span *gone, size_t count,
+		  const char **ret_why)
 {
+	struct kept kept = {file, gone, count};
 	struct run again = {.arena = run->arena, .sources.arena = run->arena};
 	again.diags.arena = run->arena;
 	again.diags.sources = &again.sources;
-	sources_add(&again.sources, "the formatted text", text, strlen(text));
+	sources_add(&again.sources, "the new text", text, strlen(text));
 	parse(&again);
 	if (again.diags.errors)
 		*ret_why = arena_printf(run->arena, "it has errors: %s", again.diags.all.at[0].message);
-	else if (!(*ret_why = why_trees_differ(run, file, &again)))
+	else if (!(*ret_why = why_trees_differ(run, &kept, &again)))
 		*ret_why = why_comments_differ(run, file, &again);
 	return *ret_why ? -EINVAL : 0;
+}
+
+int prove_text(struct run *run, uint32_t file, const char *text, const char **ret_why)
+{
+	return prove_removal(run, file, text, NULL, 0, ret_why);
 }

@@ -19,7 +19,7 @@ static void render_sizes(FILE *out, const struct plan *plan)
 		size_t value;
 		const char *comment;
 	} sizes[] = {
-		{"PLAN_RULES", plan->rules, "behind them: default, self, conflict, unknown"},
+		{"PLAN_RULES", plan->rules, "behind them: default, self, conflict, unknown, plaintext, mtls"},
 		{"PLAN_CLASSES", plan->classes, "parties: sources first, then externals"},
 		{"PLAN_NODES", plan->nodes.len, "classes x verdicts, audits, routes; a second level"},
 		{"PLAN_CELLS", plan->cells.len, "(protocol, port) intervals of all destinations"},

@@ -54,7 +54,7 @@ static void put_once(struct resolver *resolver, struct table *table, const char 
 
 static void check_name(struct resolver *resolver, const struct ast_text *name, bool is_rule)
 {
-	static const char *const taken[] = {"default", "self", "conflict", "unknown", "malformed"};
+	static const char *const taken[] = {"default", "self", "conflict", "unknown", "malformed", "plaintext", "mtls"};
 	bool bad =
 		!name->text[0] || strchr(name->text, '/') || strcmp(name->text, "-") == 0 || strlen(name->text) > 253;
 	for (const char *c = name->text; *c; c++)

@@ -58,31 +58,31 @@ static uint16_t outcome_intern(struct rows *rows, uint32_t value, uint32_t flags
 	return rows->plan->outcomes.len - 1;
 }
 
-static uint16_t outcome_of_terminal(struct rows *rows, uint32_t terminal, enum row_kind kind)
+static uint16_t outcome_of_terminal(struct rows *rows, uint32_t terminal, struct row_want want)
 {
 	uint32_t by_default = rows->plan->rules + MESH_DEFAULT;
-	if (kind == ROW_AUDIT)
+	if (want.kind == ROW_AUDIT)
 		return outcome_intern(rows, terminal, 0);
-	if (kind == ROW_ROUTE)
+	if (want.kind == ROW_ROUTE)
 		return outcome_intern(rows, terminal == TERMINAL_DEFAULT ? PLAN_NO_ARM : terminal, 0);
 	if (terminal == TERMINAL_DEFAULT)
 		return outcome_intern(rows, by_default,
-				      kind == ROW_DENY	  ? 0
-				      : kind == ROW_ALLOW ? PLAN_ALLOW
-							  : PLAN_ALLOW | PLAN_DEFAULT_AUDIT);
+				      want.kind == ROW_DENY    ? 0
+				      : want.kind == ROW_ALLOW ? PLAN_ALLOW | want.flags
+							       : PLAN_ALLOW | PLAN_DEFAULT_AUDIT | want.flags);
 	if (terminal >= TERMINAL_ALLOW)
-		return outcome_intern(rows, terminal - TERMINAL_ALLOW, PLAN_ALLOW);
+		return outcome_intern(rows, terminal - TERMINAL_ALLOW, PLAN_ALLOW | want.flags);
 	return outcome_intern(rows, terminal, 0);
 }
 
 /* A node at or below the block level. */
-static uint16_t outcome_of_node(struct rows *rows, node_id node, enum row_kind kind)
+static uint16_t outcome_of_node(struct rows *rows, node_id node, struct row_want want)
 {
 	const struct diagram *diagram = rows->run->diagram;
 	if (diagram_is_terminal(node))
-		return outcome_of_terminal(rows, diagram_terminal(diagram, node), kind);
+		return outcome_of_terminal(rows, diagram_terminal(diagram, node), want);
 	char key[32];
-	snprintf(key, sizeof(key), "%x.%x", node, kind);
+	snprintf(key, sizeof(key), "%x.%x.%x", node, want.kind, want.flags);
 	void *known = table_get(&rows->blocks, key);
 	if (known)
 		return (uintptr_t)known - 1;
@@ -90,7 +90,7 @@ static uint16_t outcome_of_node(struct rows *rows, node_id node, enum row_kind k
 	uint32_t first = rows->plan->by_block.len, count, block = 0;
 	const struct diagram_edge *edges = diagram_edges(diagram, node, &count);
 	for (uint32_t i = 0; i < count; i++) {
-		uint16_t outcome = outcome_of_node(rows, edges[i].child, kind);
+		uint16_t outcome = outcome_of_node(rows, edges[i].child, want);
 		for (; block < rows->plan->blocks && block <= edges[i].hi; block++)
 			vec_push(arena, &rows->plan->by_block, outcome);
 	}
@@ -114,7 +114,7 @@ static void stretch_add(struct rows *rows, struct stretches *list, uint32_t lo, 
 		vec_push(rows->run->arena, list, (struct stretch){lo, hi, outcome});
 }
 
-static struct stretches stretches_of(struct rows *rows, node_id node, enum row_kind kind)
+static struct stretches stretches_of(struct rows *rows, node_id node, struct row_want want)
 {
 	const struct diagram *diagram = rows->run->diagram;
 	struct stretches list = {0};
@@ -127,7 +127,7 @@ static struct stretches stretches_of(struct rows *rows, node_id node, enum row_k
 		node_id child = high[i].child;
 		if (diagram_is_terminal(child) || diagram_level(diagram, child) != LEVEL_SRC_LOW) {
 			stretch_add(rows, &list, from * 256, high[i].hi * 256 + 255,
-				    outcome_of_node(rows, child, kind));
+				    outcome_of_node(rows, child, want));
 			continue;
 		}
 		uint32_t lows;
@@ -135,7 +135,7 @@ static struct stretches stretches_of(struct rows *rows, node_id node, enum row_k
 		for (uint32_t h = from; h <= high[i].hi && h * 256 < rows->run->policy->sources; h++)
 			for (uint32_t k = 0, start = 0; k < lows; start = low[k].hi + 1, k++)
 				stretch_add(rows, &list, h * 256 + start, h * 256 + low[k].hi,
-					    outcome_of_node(rows, low[k].child, kind));
+					    outcome_of_node(rows, low[k].child, want));
 	}
 	return list;
 }
@@ -182,11 +182,11 @@ static struct stretches difference(struct rows *rows, const struct stretches *fu
 	return own;
 }
 
-static struct plan_cell row_make(struct rows *rows, node_id full, node_id wide, enum row_kind kind)
+static struct plan_cell row_make(struct rows *rows, node_id full, node_id wide, struct row_want want)
 {
 	struct arena *arena = rows->run->arena;
-	struct stretches all = stretches_of(rows, full, kind);
-	struct stretches base = full == wide ? all : stretches_of(rows, wide, kind);
+	struct stretches all = stretches_of(rows, full, want);
+	struct stretches base = full == wide ? all : stretches_of(rows, wide, want);
 	uint32_t sources, limit = COMB_WIDE_LIMIT;
 	if (full == wide || base.len == 1) {
 		uint16_t common = most_common(rows, &all);
@@ -215,14 +215,14 @@ static struct plan_cell row_make(struct rows *rows, node_id full, node_id wide, 
 	return cell;
 }
 
-struct plan_cell rows_cell(struct rows *rows, node_id full, node_id wide, enum row_kind kind)
+struct plan_cell rows_cell(struct rows *rows, node_id full, node_id wide, struct row_want want)
 {
 	char key[48];
-	snprintf(key, sizeof(key), "%x.%x.%x", full, wide, kind);
+	snprintf(key, sizeof(key), "%x.%x.%x.%x", full, wide, want.kind, want.flags);
 	struct plan_cell *known = table_get(&rows->cells, key);
 	if (!known) {
 		known = arena_alloc(rows->run->arena, sizeof(*known));
-		*known = row_make(rows, full, wide, kind);
+		*known = row_make(rows, full, wide, want);
 		table_put(&rows->cells, arena_copy(rows->run->arena, key, strlen(key)), known);
 	}
 	return *known;

@@ -8,13 +8,17 @@
 
 /* What a terminal means. The first three are the defaults of a destination, by enum policy_verdict. */
 enum row_kind { ROW_DENY, ROW_ALLOW, ROW_DEFAULT_AUDIT, ROW_AUDIT, ROW_ROUTE };
+struct row_want {
+	enum row_kind kind;
+	uint32_t flags; /* of every outcome that allows: PLAN_STRICT, PLAN_PERMISSIVE or 0 */
+};
 
 struct rows;
 struct rows *rows_create(struct run *run, struct plan *plan);
 
 /* The cell for the source-level nodes FULL and WIDE (the same node where there is no wide part). Its
  * comb and matrix are row numbers until rows_finish has laid the tables out. */
-struct plan_cell rows_cell(struct rows *rows, node_id full, node_id wide, enum row_kind kind);
+struct plan_cell rows_cell(struct rows *rows, node_id full, node_id wide, struct row_want want);
 
 /* Fills plan->combs, matrix, columns, outcomes, by_block and rewrites plan->cells. */
 void rows_finish(struct rows *rows);

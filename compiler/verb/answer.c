@@ -12,13 +12,14 @@ static const char *rule_of(const struct run *run, const struct decision *decisio
 {
 	return decision->refused      ? "malformed"
 	       : decision->unknown    ? "unknown"
+	       : decision->plaintext  ? "plaintext"
 	       : decision->by_default ? "default"
 				      : run->policy->rules.at[decision->rule].name;
 }
 
 static const char *where_of(struct run *run, const struct decision *decision)
 {
-	if (decision->refused || decision->unknown || decision->by_default || decision->depends)
+	if (decision->refused || decision->unknown || decision->plaintext || decision->by_default || decision->depends)
 		return NULL;
 	return sources_where(run->arena, &run->sources, run->policy->rules.at[decision->rule].span);
 }
@@ -92,6 +93,14 @@ const char *answer_text(struct run *run, const struct decision *decision)
 		return arena_printf(run->arena, "deny: malformed, %s", decision->why_refused);
 	if (decision->unknown)
 		return "deny by 'unknown': no service has this port at its address";
+	if (decision->plaintext && decision->by_default)
+		return "deny by 'plaintext': the default allows it, but only with a certificate (mtls strict)";
+	if (decision->plaintext)
+		return arena_printf(
+			run->arena,
+			"deny by 'plaintext': '%s' (%s) allows it, but only with a certificate (mtls strict)",
+			run->policy->rules.at[decision->rule].name,
+			sources_where(run->arena, &run->sources, run->policy->rules.at[decision->rule].span));
 	if (decision->by_default)
 		return arena_printf(run->arena, "%s by default%s", verdict_of(decision),
 				    decision->default_audit ? " (audited)" : "");

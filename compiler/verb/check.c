@@ -1,5 +1,6 @@
 /* Everything but clang: what is wrong with a policy, how large it is, what a decision costs at most. */
 #include "verb/findings.h"
+#include "verb/fix.h"
 
 #include "ir/ast.h"
 #include "pass/digest.h"
@@ -120,7 +121,7 @@ static int check_once(const struct options *options, bool fix, int pathc, char *
 	*ret_fixed = 0;
 	code = verb_match(options, &run);
 	if (!code && fix)
-		code = findings_fix(&run, ret_fixed);
+		code = fix_files(&run, ret_fixed);
 	if (!code && !*ret_fixed)
 		print_findings(options, &run);
 	if (!code)
@@ -139,6 +140,9 @@ int verb_check(const struct options *options, int argc, char **argv)
 		else
 			argv[1 + paths++] = argv[i];
 	}
+	for (int i = 1; fix && i <= paths; i++)
+		if (strcmp(argv[i], "-") == 0)
+			return verb_cannot("--fix writes into files: standard input is none");
 	size_t fixed = 0, all = 0;
 	int code = check_once(options, fix, paths, argv + 1, &fixed);
 	/* A fix may uncover what the next one is for; each round mends something, or is the last. */

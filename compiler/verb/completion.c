@@ -2,9 +2,9 @@
 #include "verb/verb.h"
 
 static const struct word {
-	const char *verb, *flags, *summary;
+	const char *verb, *flags, *formats, *summary;
 } words[] = {
-#define VERB(name, flags, formats, arguments, summary, help) {#name, flags, summary},
+#define VERB(name, flags, formats, arguments, summary, help) {#name, flags, formats, summary},
 #include "verbs.def"
 #undef VERB
 };
@@ -36,26 +36,36 @@ static void print_common_names(void)
 		printf(" %s", commons[i].name);
 }
 
+/* What a shell's case says of each verb: its flags and formats, as that shell writes lists between OPEN and CLOSE. */
+static void print_verb_lists(const char *open, const char *close)
+{
+	for (int i = 0; i < WORDS; i++) {
+		printf("\t%s) flags=%s", words[i].verb, open);
+		print_flags(words[i].flags);
+		printf("%s formats=%s%s%s ;;\n", close, open, words[i].formats, close);
+	}
+}
+
+/* bash takes the '=' of `--flag=value` for a word of its own. */
 static void print_bash(void)
 {
 	puts("_meshc() {\n"
-	     "\tlocal word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} flags=\n"
+	     "\tlocal word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} flags= formats=\n"
+	     "\tif [ \"$before\" = = ]; then before=${COMP_WORDS[COMP_CWORD-2]}; fi\n"
+	     "\tif [ \"$word\" = = ]; then word=; fi\n"
 	     "\tCOMPREPLY=()\n"
 	     "\tif [ \"$COMP_CWORD\" = 1 ]; then");
 	printf("\t\tCOMPREPLY=($(compgen -W \"");
 	for (int i = 0; i < WORDS; i++)
 		printf("%s%s", i ? " " : "", words[i].verb);
-	puts("\" -- \"$word\"))\n\t\treturn\n\tfi\n\tcase \"$before\" in");
+	puts("\" -- \"$word\"))\n\t\treturn\n\tfi\n\tcase \"${COMP_WORDS[1]}\" in");
+	print_verb_lists("\"", "\"");
+	puts("\tesac\n\tcase \"$before\" in\n"
+	     "\t--format) COMPREPLY=($(compgen -W \"$formats\" -- \"$word\")); return ;;");
 	for (int i = 0; i < COMMONS; i++)
 		if (commons[i].choices[0])
 			printf("\t%s) COMPREPLY=($(compgen -W \"%s\" -- \"$word\")); return ;;\n", commons[i].name,
 			       commons[i].choices);
-	puts("\tesac\n\tcase \"${COMP_WORDS[1]}\" in");
-	for (int i = 0; i < WORDS; i++) {
-		printf("\t%s) flags=\"", words[i].verb);
-		print_flags(words[i].flags);
-		puts("\" ;;");
-	}
 	printf("\tesac\n\tcase \"$word\" in\n\t-*) COMPREPLY=($(compgen -W \"$flags");
 	print_common_names();
 	puts("\" -- \"$word\")) ;;\n\t*) COMPREPLY=($(compgen -f -- \"$word\")) ;;\n\tesac\n}\n"
@@ -64,19 +74,17 @@ static void print_bash(void)
 
 static void print_zsh(void)
 {
-	puts("#compdef meshc\n_meshc() {\n\tlocal -a verbs flags\n\tverbs=(");
+	puts("#compdef meshc\n_meshc() {\n\tlocal before=$words[CURRENT-1]\n\tlocal -a verbs flags formats\n\tverbs=(");
 	for (int i = 0; i < WORDS; i++)
 		printf("\t\t\"%s:%s\"\n", words[i].verb, words[i].summary);
-	puts("\t)\n\tif (( CURRENT == 2 )); then _describe verb verbs; return; fi\n\tcase $words[CURRENT-1] in");
+	puts("\t)\n\tif (( CURRENT == 2 )); then _describe verb verbs; return; fi\n\tcase $words[2] in");
+	print_verb_lists("(", ")");
+	/* The value of `--flag=value` is completed alone. */
+	puts("\tesac\n\tif [[ $words[CURRENT] == --*=* ]]; then before=${words[CURRENT]%%=*}; compset -P '*='; fi\n"
+	     "\tcase $before in\n\t--format) compadd -a formats; return ;;");
 	for (int i = 0; i < COMMONS; i++)
 		if (commons[i].choices[0])
 			printf("\t%s) compadd %s; return ;;\n", commons[i].name, commons[i].choices);
-	puts("\tesac\n\tcase $words[2] in");
-	for (int i = 0; i < WORDS; i++) {
-		printf("\t%s) flags=(", words[i].verb);
-		print_flags(words[i].flags);
-		puts(") ;;");
-	}
 	printf("\tesac\n\tflags+=(");
 	print_common_names();
 	puts(")\n\tif [[ $words[CURRENT] == -* ]]; then compadd -a flags; else _files; fi\n}\n"
@@ -95,21 +103,29 @@ static void print_fish_flag(const char *condition, const char *name, size_t len,
 	printf("%s%s%s\n", help[0] ? " -d \"" : "", help, help[0] ? "\"" : "");
 }
 
+static void print_fish_verb(const struct word *word)
+{
+	char condition[64];
+	snprintf(condition, sizeof(condition), "__fish_seen_subcommand_from %s", word->verb);
+	for (const char *c = word->flags; *c; c += strcspn(c, " "), c += *c == ' ') {
+		size_t len = strcspn(c, "= ");
+		print_fish_flag(condition, c, len, c[len] == '=', "", "");
+	}
+	for (int i = 0; i < COMMONS; i++) {
+		const struct common *common = &commons[i];
+		bool is_format = strcmp(common->name, "--format") == 0;
+		print_fish_flag(condition, common->name, strlen(common->name), common->takes,
+				is_format ? word->formats : common->choices, common->help);
+	}
+}
+
 static void print_fish(void)
 {
 	for (int i = 0; i < WORDS; i++)
 		printf("complete -c meshc -n __fish_use_subcommand -f -a %s -d \"%s\"\n", words[i].verb,
 		       words[i].summary);
 	for (int i = 0; i < WORDS; i++)
-		for (const char *c = words[i].flags; *c; c += strcspn(c, " "), c += *c == ' ') {
-			char condition[64];
-			size_t len = strcspn(c, "= ");
-			snprintf(condition, sizeof(condition), "__fish_seen_subcommand_from %s", words[i].verb);
-			print_fish_flag(condition, c, len, c[len] == '=', "", "");
-		}
-	for (int i = 0; i < COMMONS; i++)
-		print_fish_flag("not __fish_use_subcommand", commons[i].name, strlen(commons[i].name), commons[i].takes,
-				commons[i].choices, commons[i].help);
+		print_fish_verb(&words[i]);
 }
 
 int verb_completion(const struct options *options, int argc, char **argv)

@@ -61,7 +61,8 @@ static void note_atoms(struct coverage *coverage, uint32_t rank, const struct re
 
 void coverage_note(struct coverage *coverage, const struct request *request, const struct decision *decision)
 {
-	if (!decision->by_default && !decision->unknown && !decision->refused && !decision->depends)
+	if (!decision->by_default && !decision->unknown && !decision->plaintext && !decision->refused &&
+	    !decision->depends)
 		coverage->rules[decision->rule] = true;
 	for (uint32_t i = 0; i < decision->audit_count; i++)
 		coverage->rules[decision->audits[i]] = true;

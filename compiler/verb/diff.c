@@ -126,13 +126,15 @@ static json_t *group_json(struct diff *diff, const struct diff_group *group)
 static void show_json(struct showing *showing)
 {
 	struct diff *diff = showing->diff;
-	json_t *groups = json_array(), *definitions = json_array();
+	json_t *groups = json_array(), *definitions = json_array(), *notes = json_array();
 	for (size_t i = 0; i < diff->groups.len; i++)
 		json_array_append_new(groups, group_json(diff, &diff->groups.at[i]));
 	for (size_t i = 0; i < diff->definitions.len; i++)
 		json_array_append_new(definitions, json_string(diff->definitions.at[i]));
-	json_t *all = json_pack("{s:b, s:o, s:o}", "equal", !diff->groups.len && !diff->definitions.len, "groups",
-				groups, "definitions", definitions);
+	for (size_t i = 0; i < diff->notes.len; i++)
+		json_array_append_new(notes, json_string(diff->notes.at[i]));
+	json_t *all = json_pack("{s:b, s:o, s:o, s:o}", "equal", !diff->groups.len && !diff->definitions.len, "groups",
+				groups, "definitions", definitions, "notes", notes);
 	json_dumpf(all, showing->out, JSON_INDENT(2) | VERB_REALS);
 	fputc('\n', showing->out);
 	json_decref(all);
@@ -217,10 +219,12 @@ static void show_text(struct showing *showing)
 		show_text_group(showing, &diff->groups.at[i]);
 	for (size_t i = 0; i < diff->definitions.len; i++)
 		fprintf(showing->out, "definition: %s\n", diff->definitions.at[i]);
+	for (size_t i = 0; i < diff->notes.len; i++)
+		fprintf(showing->out, "note: %s\n", diff->notes.at[i]);
 	if (!diff->groups.len && !diff->definitions.len)
 		fprintf(showing->out, "equal: %s\n", equal_text);
 	else
-		fprintf(showing->out, "%s%s\n", diff->definitions.len ? "\n" : "", summary(diff));
+		fprintf(showing->out, "%s%s\n", diff->definitions.len || diff->notes.len ? "\n" : "", summary(diff));
 }
 
 /* ---- Markdown ----------------------------------------------------------------------------------------- */
@@ -268,6 +272,10 @@ static void show_markdown(struct showing *showing)
 		show_markdown_groups(showing);
 	for (size_t i = 0; i < diff->definitions.len; i++)
 		fprintf(showing->out, "%s- %s\n", i ? "" : "\n", diff->definitions.at[i]);
+	if (diff->notes.len)
+		fputs("\nNotes, of what decides nothing:\n\n", showing->out);
+	for (size_t i = 0; i < diff->notes.len; i++)
+		fprintf(showing->out, "- %s\n", diff->notes.at[i]);
 }
 
 /* ---- The verb ------------------------------------------------------------------------------------------- */
@@ -290,15 +298,6 @@ static int show(const struct options *options, struct diff *diff)
 	int code = verb_write(options->output, bytes, len, 0644);
 	free(bytes);
 	return code ? code : diff->groups.len || diff->definitions.len ? EXIT_NO : EXIT_YES;
-}
-
-bool diff_knows_format(const struct options *options)
-{
-	for (int i = 0; i < 3; i++)
-		if (strcmp(formats[i], options->format) == 0)
-			return true;
-	verb_unknown("format", options->format, formats, 3);
-	return false;
 }
 
 /* Warnings are `check`'s. What is behind us need not hold today: a date that has passed may be what changes. */
@@ -340,8 +339,6 @@ int diff_runs(const struct options *options, struct run *old, struct run *new)
 int verb_diff(const struct options *options, int argc, char **argv)
 {
 	struct run old = {0}, new = {0};
-	if (!diff_knows_format(options))
-		return EXIT_CANNOT;
 	if (argc != 3)
 		return verb_cannot("diff wants two policies, the old and the new: each a file, a folder or -");
 	if (strcmp(argv[1], "-") == 0 && strcmp(argv[2], "-") == 0)

@@ -5,9 +5,6 @@
 #include "pass/pair.h"
 #include "verb/verb.h"
 
-/* False, and said so: a format that no difference is shown in. */
-bool diff_knows_format(const struct options *options);
-
 /* All passes over what RUN has read. Errors are told, and whose they are: 1; else 0. WHERE: as it was named. */
 int diff_check(const struct options *options, struct run *run, enum side side, const char *where);
 

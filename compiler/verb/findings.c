@@ -113,10 +113,12 @@ static const char *fingerprint(const struct run *run, const struct diag *diag)
 
 static json_t *fixes_json(const struct run *run, const struct diag *diag)
 {
-	return json_pack("[{s:{s:s}, s:[{s:{s:s}, s:[{s:o, s:{s:s}}]}]}]", "description", "text",
-			 diag->fix_sure ? "replace (sure)" : "replace (perhaps)", "artifactChanges", "artifactLocation",
-			 "uri", run->sources.files.at[diag->fix_span.file].name, "replacements", "deletedRegion",
-			 region_json(run, diag->fix_span), "insertedContent", "text", diag->fix);
+	const char *sure = diag->fix_sure ? "sure" : "perhaps";
+	return json_pack("[{s:{s:s}, s:[{s:{s:s}, s:[{s:o, s:{s:s}}]}], s:{s:s}}]", "description", "text",
+			 arena_printf(run->arena, "%s (%s)", *diag->fix ? "replace" : "remove", sure),
+			 "artifactChanges", "artifactLocation", "uri", run->sources.files.at[diag->fix_span.file].name,
+			 "replacements", "deletedRegion", region_json(run, diag->fix_span), "insertedContent", "text",
+			 diag->fix, "properties", "applicability", sure);
 }
 
 static json_t *result_json(const struct run *run, const struct diag *diag, int rule)
@@ -211,50 +213,4 @@ void findings_print_github(const struct run *run)
 		}
 		putchar('\n');
 	}
-}
-
-/* ---- Fixes -------------------------------------------------------------------------------------- */
-
-static int fix_compare(const void *left, const void *right)
-{
-	const struct diag *const *a = left, *const *b = right;
-	return (*a)->fix_span.offset<(*b)->fix_span.offset ? -1 : (*a)->fix_span.offset>(*b)->fix_span.offset;
-}
-
-/* The text of FILE with its sure fixes; of two that overlap, the first. NULL: there is none. */
-static const char *fixed_text(struct run *run, uint32_t file, size_t *ret_count)
-{
-	VEC(const struct diag *) fixes = {0};
-	struct text out = {.arena = run->arena};
-	const char *text = run->sources.files.at[file].text;
-	uint32_t done = 0;
-	for (size_t i = 0; i < run->diags.all.len; i++) {
-		const struct diag *diag = &run->diags.all.at[i];
-		if (diag->fix && diag->fix_sure && has_place(run, diag->fix_span) && diag->fix_span.file == file)
-			vec_push(run->arena, &fixes, diag);
-	}
-	if (!fixes.len)
-		return NULL;
-	qsort(fixes.at, fixes.len, sizeof(*fixes.at), fix_compare);
-	for (size_t i = 0; i < fixes.len; i++) {
-		struct span span = fixes.at[i]->fix_span;
-		if (span.offset < done)
-			continue;
-		text_add(&out, "%.*s%s", (int)(span.offset - done), text + done, fixes.at[i]->fix);
-		done = span.offset + span.len;
-		++*ret_count;
-	}
-	text_add(&out, "%s", text + done);
-	return text_end(&out);
-}
-
-int findings_fix(struct run *run, size_t *ret_count)
-{
-	int code = EXIT_YES;
-	for (uint32_t i = 0; i < run->sources.files.len && !code; i++) {
-		const char *text = fixed_text(run, i, ret_count);
-		if (text)
-			code = verb_rewrite(run->sources.files.at[i].name, text);
-	}
-	return code;
 }

@@ -13,7 +13,5 @@ json_t *findings_json(const struct run *run);
 void findings_print_sarif(const struct run *run);
 /* "::error file=..,line=..,col=..,title=M0214::message" */
 void findings_print_github(const struct run *run);
-/* Writes every fix that is sure into the files; how many were made in *ret_count. 0, or 2 with a message. */
-int findings_fix(struct run *run, size_t *ret_count);
 
 #endif

@@ -132,8 +132,6 @@ int verb_plan(const struct options *options, int argc, char **argv)
 	struct run old = {0}, new = {0};
 	const char *node = NULL, *value;
 	int paths = 0;
-	if (!diff_knows_format(options))
-		return EXIT_CANNOT;
 	for (int i = 1; i < argc; i++) {
 		if ((value = verb_value(argv, &i, "--node")))
 			node = value;

@@ -29,7 +29,7 @@ static void print_rules(struct run *run, const char *title, const uint32_t *rank
 /* Where the rules decided. */
 static bool has_near(const struct decision *decision)
 {
-	return !decision->depends && !decision->refused && !decision->unknown;
+	return !decision->depends && !decision->refused && !decision->unknown && !decision->plaintext;
 }
 
 static void print_answer(struct run *run, const struct request *request, const struct decision *decision)

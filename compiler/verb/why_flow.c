@@ -93,6 +93,7 @@ json_t *flow_request(struct run *run, const json_t *flow, char *why)
 static const char *name_of(const struct run *run, const struct decision *decision)
 {
 	return decision->unknown      ? "unknown"
+	       : decision->plaintext  ? "plaintext"
 	       : decision->by_default ? "default"
 				      : run->policy->rules.at[decision->rule].name;
 }

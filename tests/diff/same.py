@@ -44,6 +44,8 @@ def moved():
     return BASE.replace(rule, "") + "namespace other;\n" + rule.replace("money", "shop/money")
 
 
+DATED = edited(("namespace shop;", 'namespace shop;\nmtls permissive for reviews until "2999-01-01";'))
+
 PAIRS = [
     ("itself", BASE, BASE),
     ("reordered", BASE, reordered()),
@@ -83,4 +85,28 @@ PAIRS = [
     ("an unused cidr", BASE, edited(("cidr office", "cidr spare = 192.0.2.0/24;\ncidr office"))),
     ("an unused identity", BASE, edited(("cidr office", 'identity deployer = "spiffe://shop.example/ns/ci/sa/deployer";\ncidr office'))),
     ("the account that a service has anyway", BASE, edited(('app == "ledger";', 'app == "ledger"; account ledger;'))),
+    ("an audit, its names in another order", edited(("audit deletes: from any", "audit deletes: from frontend, office")),
+     edited(("audit deletes: from any", "audit deletes: from office, frontend"))),
+    ("an audit, its group written out", edited(("to reviews when http.method == \"DELETE\"", "to money")),
+     edited(("to reviews when http.method == \"DELETE\"", "to ledger, checkout"))),
+    ("an audit of other requests", BASE, edited(('== "DELETE"', '== "PUT"'))),
+    ("an audit of other sources", BASE, edited(("audit deletes: from any", "audit deletes: from world"))),
+    ("an audit of other destinations", BASE, edited(("cidr office", "group logged = reviews;\ncidr office"), ("audit deletes: from any to reviews", "audit deletes: from any to frontend"))),
+    ("an audit of another port", edited(("to reviews when http.method == \"DELETE\"", "to ledger port 5432")),
+     edited(("to reviews when http.method == \"DELETE\"", "to ledger port 6000"))),
+    ("an audit's name", BASE, edited(("audit deletes", "audit removals"))),
+    ("a date", DATED, DATED.replace("2999-01-01", "2999-12-31")),
+    ("the name of a date's scope", DATED, DATED.replace("for reviews until", "for shop/reviews until")),
+    ("a reason", BASE, edited(("one machine", "two machines"))),
 ]
+
+# What is no difference and said: from old to new, and back. Of the other pairs nothing is.
+NOTES = {
+    "audits": (["audit deletes is removed"], ["audit deletes is added"]),
+    "a default of audit": (["default of node, world, shop/stripe: allow, was audit"], ["default of node, world, shop/stripe: audit, was allow"]),
+    **{f"an audit of {what}": 2 * (["audit deletes asks for other requests"],)
+       for what in ("other requests", "other sources", "other destinations", "another port")},
+    "an audit's name": (["audit deletes is removed", "audit removals is added"], ["audit removals is removed", "audit deletes is added"]),
+    "a date": (["mtls permissive for reviews: until 2999-12-31, was until 2999-01-01"],
+               ["mtls permissive for reviews: until 2999-01-01, was until 2999-12-31"]),
+}

@@ -480,7 +480,7 @@ static void test_loads(void **state)
 	printf("load: %.2f ms, %llu instructions, %llu bytes\n", now_ms() - start,
 	       (unsigned long long)generation->instructions, (unsigned long long)generation->bytes);
 	assert_int_equal(generation->number, 1);
-	assert_int_equal(generation->programs, 7);
+	assert_int_equal(generation->programs, 8);
 	assert_int_equal(generation->endpoints, world.config.endpoints + 1);
 	assert_int_equal(generation->backend_max, 256);
 	assert_true(pinned("gen/0/connect4"));

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "base/spiffe.h"
 #include "ir/literal.h"
 
 static struct arena *arena;

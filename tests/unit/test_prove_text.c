@@ -139,11 +139,36 @@ static void says(void **state)
 			fail_msg("'%s' as '%s' was not seen", edits[i][0], edits[i][1]);
 }
 
+/* POLICY without the declaration LOST, of which GONE was to go: does the proof hold? */
+static bool goes(const char *lost, const char *gone)
+{
+	const char *at = strstr(policy, lost), *why = NULL;
+	assert_non_null(at);
+	struct run run = {.arena = arena, .sources.arena = arena, .diags.arena = arena};
+	run.diags.sources = &run.sources;
+	sources_add(&run.sources, "policy", policy, strlen(policy));
+	parse(&run);
+	struct span span = {0, (uint32_t)(strstr(policy, gone) - policy), (uint32_t)strlen(gone)};
+	const char *text = arena_printf(arena, "%.*s%s", (int)(at - policy), policy, at + strlen(lost));
+	return prove_removal(&run, 0, text, &span, 1, &why) == 0;
+}
+
+static void removal(void **state)
+{
+	(void)state;
+	assert_true(goes("cidr c = 198.51.100.0/24;\n", "cidr c = 198.51.100.0/24;\n"));
+	assert_false(goes("cidr c = 198.51.100.0/24;\ngroup g = s, b/t;\n", "cidr c = 198.51.100.0/24;\n"));
+	assert_false(goes("cidr c = 198.51.100.0/24;\n", "group g = s, b/t;\n"));
+	assert_false(goes("namespace a; # the first\n", "namespace a; # the first\n"));
+	assert_false(goes("sticky by source;", "cidr c = 198.51.100.0/24;\n"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(looks),
 		cmocka_unit_test(says),
+		cmocka_unit_test(removal),
 	};
 	return cmocka_run_group_tests(tests, prepare, finish);
 }

@@ -1,9 +1,6 @@
 /* Other people's programs: what they do beside, before and behind the mesh. */
 #include "bpf.h"
 
-static long (*const bpf_sk_release)(struct bpf_sock *sk) = (void *)86;
-static long (*const bpf_sk_assign)(struct bpf_sk_lookup *ctx, struct bpf_sock *sk, __u64 flags) = (void *)124;
-
 struct {
 	__uint(type, 15 /* BPF_MAP_TYPE_SOCKMAP */);
 	__uint(max_entries, 1);

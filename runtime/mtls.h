@@ -1,0 +1,16 @@
+/* What the two files about the node proxy share. */
+#ifndef MESH_RUNTIME_MTLS_H
+#define MESH_RUNTIME_MTLS_H
+
+#include "node.h"
+
+/* mtls_tell.c */
+int mtls_hello(struct node *node);
+/* Identity files that changed since they were told. */
+void mtls_tell_files(struct node *node);
+void mtls_hear(void *context, uint32_t events);
+
+/* mtls.c: the proxy's end of the control channel was closed. */
+void mtls_lost(struct node *node);
+
+#endif

@@ -1,0 +1,403 @@
+#define _GNU_SOURCE
+/* What meshd tells the node proxy, and what it hears (proxy/control.h). */
+#include "mtls.h"
+
+#include "broker.h"
+#include "proxy/control.h"
+#include "svid_files.h"
+
+#include <arpa/inet.h>
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { FDS_AT_ONCE = 128 /* SCM_MAX_FD is 253 */, HEARD_AT_ONCE = 256 };
+
+/* ---- Telling -------------------------------------------------------------------------------------------- */
+
+/* Takes MESSAGE. A proxy that does not read is one that is gone: it is told all again when there is another. */
+static int tell(struct node *node, json_t *message, const int *fds, int count)
+{
+	char room[CMSG_SPACE(sizeof(int) * FDS_AT_ONCE)] = {0};
+	char *text = message ? json_dumps(message, JSON_COMPACT) : NULL;
+	json_decref(message);
+	if (!text)
+		return -ENOMEM;
+	struct iovec part = {text, strlen(text)};
+	struct msghdr head = {.msg_iov = &part, .msg_iovlen = 1};
+	if (count) {
+		head.msg_control = room;
+		head.msg_controllen = CMSG_SPACE(sizeof(int) * count);
+		struct cmsghdr *rights = CMSG_FIRSTHDR(&head);
+		rights->cmsg_level = SOL_SOCKET;
+		rights->cmsg_type = SCM_RIGHTS;
+		rights->cmsg_len = CMSG_LEN(sizeof(int) * count);
+		memcpy(CMSG_DATA(rights), fds, sizeof(int) * count);
+	}
+	ssize_t sent = node->mtls.control < 0 ? -1 : sendmsg(node->mtls.control, &head, MSG_NOSIGNAL);
+	int r = sent == (ssize_t)part.iov_len ? 0 : node->mtls.control < 0 ? -EPIPE : -errno;
+	free(text);
+	return r;
+}
+
+int mtls_hello(struct node *node)
+{
+	const struct config *config = node->config;
+	json_decref(node->mtls.told);
+	node->mtls.told = json_object();
+	return tell(node,
+		    json_pack("{s:s, s:I, s:I}", "do", "hello", "drain_ms", (json_int_t)config->mtls_drain_s * 1000,
+			      "connections", (json_int_t)config->mtls_connections),
+		    NULL, 0);
+}
+
+void mtls_switched(struct node *node)
+{
+	if (node->mtls.control >= 0)
+		tell(node, json_pack("{s:s}", "do", "switch"), NULL, 0);
+}
+
+/* A message of files that are open, not sent yet. */
+struct batch {
+	json_t *files;
+	int fds[FDS_AT_ONCE], count;
+};
+
+static int batch_send(struct node *node, struct batch *batch, bool last)
+{
+	int r = tell(node,
+		     json_pack("{s:s, s:o, s:b}", "do", "files", "files", batch->files ? batch->files : json_array(),
+			       "last", last),
+		     batch->fds, batch->count);
+	for (int i = 0; i < batch->count; i++)
+		close(batch->fds[i]);
+	*batch = (struct batch){0};
+	return r;
+}
+
+static void batch_add(struct batch *batch, const struct svid_entry *entry, const int *fds, int count)
+{
+	static const char *const kinds[2][2] = {{"certificate", "key"}, {"bundle", "crl"}};
+	if (!batch->files)
+		batch->files = json_array();
+	for (int i = 0; i < count; i++) {
+		json_array_append_new(batch->files,
+				      json_pack("{s:s, s:s}", "kind", kinds[entry->is_trust][i], "name", entry->name));
+		batch->fds[batch->count++] = fds[i];
+	}
+}
+
+static void keep_problem(struct mtls *mtls, const char *text)
+{
+	if (!mtls->file_problems)
+		mtls->file_problems = json_array();
+	json_array_append_new(mtls->file_problems, json_string(text));
+}
+
+/* What cannot be opened is left out: the proxy keeps the last good one of its name. */
+static int tell_entries(struct node *node, const struct svid_files *files)
+{
+	struct batch batch = {0};
+	int r = 0;
+	for (size_t i = 0; !r && i < files->entries.len; i++) {
+		struct why why = {0};
+		int fds[2], count = svid_entry_open(&files->entries.at[i], fds, &why);
+		if (count < 0) {
+			keep_problem(&node->mtls, why.text);
+			continue;
+		}
+		batch_add(&batch, &files->entries.at[i], fds, count);
+		if (batch.count > FDS_AT_ONCE - 2)
+			r = batch_send(node, &batch, false);
+	}
+	int end = batch_send(node, &batch, true);
+	return r ? r : end;
+}
+
+void mtls_tell_files(struct node *node)
+{
+	struct mtls *mtls = &node->mtls;
+	struct svid_files files;
+	struct why why = {0};
+	if (mtls->control < 0)
+		return;
+	int r = svid_files_find(node->config->mtls_identities, node->config->mtls_trust, &files, &why);
+	json_t *before = mtls->file_problems;
+	mtls->file_problems = NULL;
+	if (r) {
+		keep_problem(mtls, why.text);
+		json_decref(before);
+		return;
+	}
+	if (files.stamp == mtls->stamp) {
+		mtls->file_problems = before;
+		svid_files_release(&files);
+		return;
+	}
+	json_decref(before);
+	for (size_t i = 0; i < files.problems.len; i++)
+		keep_problem(mtls, files.problems.at[i]);
+	r = tell_entries(node, &files);
+	mtls->stamp = r ? 0 : files.stamp;
+	svid_files_release(&files);
+}
+
+/* ---- Places --------------------------------------------------------------------------------------------- */
+
+static uint32_t number_of(const struct place *place)
+{
+	return place->endpoint4 ? place->endpoint4 : place->endpoint6;
+}
+
+static bool is_of(const struct endpoint *endpoint, const struct place *place)
+{
+	return endpoint->workload && endpoint->flags & MESH_PEER_LOCAL && strcmp(endpoint->owner, place->workload) == 0;
+}
+
+static json_t *addresses_of(const struct node *node, const struct place *place)
+{
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+	json_t *addresses = json_array();
+	for (uint32_t i = 1; i < node->registry.len; i++) {
+		const uint8_t *address = node->registry.at[i].address;
+		char text[INET6_ADDRSTRLEN];
+		if (!is_of(&node->registry.at[i], place))
+			continue;
+		bool v4 = memcmp(address, mapped, sizeof(mapped)) == 0;
+		inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? address + 12 : address, text, sizeof(text));
+		json_array_append_new(addresses, json_string(text));
+	}
+	return addresses;
+}
+
+/* NULL: the workload has no identity under the policy in force, and so no part in mTLS. */
+static json_t *place_message(const struct node *node, const struct place *place)
+{
+	const struct resident *active = node_active((struct node *)node);
+	const char *spiffe = active ? json_string_value(json_object_get(active->identities, place->workload)) : NULL;
+	if (!spiffe || !number_of(place))
+		return NULL;
+	return json_pack("{s:s, s:I, s:s, s:n, s:s, s:o}", "do", "place", "endpoint", (json_int_t)number_of(place),
+			 "workload", place->workload, "service", "spiffe", spiffe, "addresses",
+			 addresses_of(node, place));
+}
+
+struct place_key {
+	char text[24];
+};
+static struct place_key key_of(const struct place *place)
+{
+	struct place_key key;
+	snprintf(key.text, sizeof(key.text), "%u", number_of(place));
+	return key;
+}
+
+/* What was told is kept with the namespace's cookie: another one needs another listener. */
+static bool same_namespace(const json_t *told, const struct place *place)
+{
+	return told && (uint64_t)json_integer_value(json_array_get(told, 0)) == place->cookie;
+}
+
+bool mtls_knows(const struct node *node, const struct place *place)
+{
+	const json_t *told = json_object_get(node->mtls.told, key_of(place).text);
+	json_t *message = place_message(node, place);
+	bool same = message && same_namespace(told, place) && json_equal(json_array_get(told, 1), message);
+	json_decref(message);
+	return same;
+}
+
+/* Each of the workload's addresses leads to its listener. */
+static int steer_to(const struct node *node, const struct place *place, int listener)
+{
+	uint64_t value = listener;
+	int map = kernel_map(node->kernel, "steer"), r = 0;
+	for (uint32_t i = 1; !r && i < node->registry.len; i++)
+		if (is_of(&node->registry.at[i], place))
+			r = bpf_map_update_elem(map, &i, &value, BPF_ANY);
+	return r;
+}
+
+static int place_anew(struct node *node, const struct place *place, int netns_fd, json_t *message, struct why *why)
+{
+	int listener;
+	int r = broker_add(node->mtls.command, number_of(place), place->cookie, netns_fd, &listener, why);
+	if (r)
+		return r;
+	r = tell(node, json_incref(message), &listener, 1);
+	if (!r)
+		r = steer_to(node, place, listener);
+	if (r)
+		why_set(why, r, "the node proxy: %s", strerror(-r));
+	close(listener);
+	return r;
+}
+
+bool mtls_place(struct node *node, const struct place *place, int netns_fd)
+{
+	struct mtls *mtls = &node->mtls;
+	struct why why = {0};
+	json_t *message = mtls->control >= 0 ? place_message(node, place) : NULL;
+	if (!message)
+		return false;
+	struct place_key key = key_of(place);
+	const json_t *told = json_object_get(mtls->told, key.text);
+	int r = same_namespace(told, place) ? tell(node, json_incref(message), NULL, 0)
+					    : place_anew(node, place, netns_fd, message, &why);
+	if (r)
+		node_say("workload %s: %s", place->workload, why.text[0] ? why.text : strerror(-r));
+	else
+		json_object_set_new(mtls->told, key.text, json_pack("[I, O]", (json_int_t)place->cookie, message));
+	json_decref(message);
+	return !r;
+}
+
+void mtls_forget_others(struct node *node)
+{
+	const char *key;
+	json_t *told;
+	void *next;
+	if (node->mtls.control < 0)
+		return;
+	json_object_foreach_safe(node->mtls.told, next, key, told)
+	{
+		bool there = false;
+		for (size_t i = 0; i < node->place_count && !there; i++)
+			there = node->places[i].flags & MESH_NETNS_TUNNEL &&
+				strcmp(key_of(&node->places[i]).text, key) == 0;
+		if (there)
+			continue;
+		uint32_t number = strtoul(key, NULL, 10);
+		tell(node, json_pack("{s:s, s:I}", "do", "forget", "endpoint", (json_int_t)number), NULL, 0);
+		broker_remove(node->mtls.command, number);
+		json_object_del(node->mtls.told, key);
+	}
+}
+
+/* ---- Hearing -------------------------------------------------------------------------------------------- */
+
+/* "10.1.0.5:80", "[fd00::5]:80". */
+static void read_hop(const char *text, uint8_t ret_address[16], uint16_t *ret_port)
+{
+	char host[INET6_ADDRSTRLEN + 2] = "";
+	const char *colon = text ? strrchr(text, ':') : NULL;
+	if (!colon || (size_t)(colon - text) >= sizeof(host))
+		return;
+	memcpy(host, text, colon - text);
+	*ret_port = strtoul(colon + 1, NULL, 10);
+	size_t len = strlen(host);
+	if (len > 2 && host[0] == '[') {
+		host[len - 1] = 0;
+		inet_pton(AF_INET6, host + 1, ret_address);
+	} else if (inet_pton(AF_INET, host, ret_address + 12) == 1) {
+		ret_address[10] = ret_address[11] = 0xff;
+	}
+}
+
+static json_int_t number_at(const json_t *said, const char *key)
+{
+	return json_integer_value(json_object_get(said, key));
+}
+
+static uint32_t endpoint_at(const struct node *node, const uint8_t address[16])
+{
+	for (uint32_t i = 1; i < node->registry.len; i++)
+		if (node->registry.at[i].owner && memcmp(node->registry.at[i].address, address, 16) == 0)
+			return i;
+	return 0;
+}
+
+static struct mesh_record record_of(struct node *node, const json_t *said)
+{
+	struct mesh_record record = {.protocol = IPPROTO_TCP, .hook = MESH_HOOK_TUNNEL, .subset = 0xffff};
+	const struct resident *active = node_active(node);
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	record.time_ns = now.tv_sec * 1000000000ull + now.tv_nsec;
+	read_hop(json_string_value(json_object_get(said, "src")), record.src, &record.src_port);
+	read_hop(json_string_value(json_object_get(said, "dst")), record.dst, &record.dst_port);
+	read_hop(json_string_value(json_object_get(said, "service")), record.service, &record.service_port);
+	record.src_endpoint = endpoint_at(node, record.src);
+	record.dst_endpoint = endpoint_at(node, record.dst);
+	record.src_class = number_at(said, "src_class");
+	record.dst_class = number_at(said, "dst_class");
+	record.audit = number_at(said, "audit");
+	bool decided = json_object_get(said, "rule") != NULL;
+	record.generation = decided ? number_at(said, "generation") : active ? active->generation->number : 0;
+	record.rule = decided ? number_at(said, "rule") : (active ? active->rules : 0) + MESH_MTLS;
+	bool refused = strcmp(json_string_value(json_object_get(said, "event")), "refused") == 0;
+	const char *verdict = json_string_value(json_object_get(said, "verdict"));
+	if (verdict ? strcmp(verdict, "allow") == 0 : !refused)
+		record.flags |= MESH_RECORD_ALLOWED;
+	if (!refused)
+		record.flags |= MESH_RECORD_PASSED;
+	if (json_is_true(json_object_get(said, "default_audit")))
+		record.flags |= MESH_RECORD_DEFAULT_AUDIT;
+	return record;
+}
+
+static void take_flow(struct node *node, const json_t *said)
+{
+	static const char *const kept[] = {"event",  "side",	 "tls",	      "cipher",	    "reason",
+					   "detail", "bytes_in", "bytes_out", "duration_ms"};
+	json_t *tunnel = json_object();
+	if (!json_is_string(json_object_get(said, "event"))) {
+		json_decref(tunnel);
+		return;
+	}
+	for (size_t i = 0; i < sizeof(kept) / sizeof(*kept); i++)
+		if (json_object_get(said, kept[i]))
+			json_object_set(tunnel, kept[i], json_object_get(said, kept[i]));
+	if (json_object_get(said, "src_id"))
+		json_object_set_new(tunnel, "from", json_pack("{s:O}", "spiffe", json_object_get(said, "src_id")));
+	if (json_object_get(said, "dst_id"))
+		json_object_set_new(tunnel, "to", json_pack("{s:O}", "spiffe", json_object_get(said, "dst_id")));
+	struct mesh_record record = record_of(node, said);
+	node_take_flow(node, &record, tunnel);
+}
+
+static void keep(json_t **where, json_t *said)
+{
+	json_object_del(said, "say");
+	json_decref(*where);
+	*where = json_incref(said);
+}
+
+static void take(struct node *node, json_t *said)
+{
+	const char *what = json_string_value(json_object_get(said, "say"));
+	if (what && strcmp(what, "flow") == 0)
+		take_flow(node, said);
+	else if (what && strcmp(what, "files") == 0)
+		keep(&node->mtls.files, said);
+	else if (what && strcmp(what, "problem") == 0)
+		node_say("the node proxy: %s", json_string_value(json_object_get(said, "text")));
+	else if (what && strcmp(what, "status") == 0)
+		keep(&node->mtls.status, said);
+}
+
+void mtls_hear(void *context, uint32_t events)
+{
+	static char text[PROXY_MESSAGE_BYTES];
+	struct node *node = context;
+	(void)events;
+	for (int i = 0; i < HEARD_AT_ONCE && node->mtls.control >= 0; i++) {
+		ssize_t len = recv(node->mtls.control, text, sizeof(text), MSG_DONTWAIT);
+		if (len < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (len <= 0) {
+			mtls_lost(node);
+			return;
+		}
+		json_t *said = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
+		if (json_is_object(said))
+			take(node, said);
+		json_decref(said);
+	}
+}

@@ -1,0 +1,45 @@
+/* What meshd tells the proxy, and what the proxy says: JSON objects of at most 64 KiB over a SOCK_SEQPACKET pair,
+ * descriptors beside them (SCM_RIGHTS). The proxy opens no path and makes no socket of its own.
+ *
+ * meshd -> proxy
+ *   {"do": "hello", "drain_ms": 30000, "connections": 20000}
+ *	first of all; again: changed settings
+ *   {"do": "place", "endpoint": 7, "workload": "shop/frontend-1", "service": "shop/frontend"|null,
+ *    "spiffe": "spiffe://...", "addresses": ["10.1.0.5", "fd00::5"]}		[listener]
+ *	a workload of this node, and the listener (dual-stack) in its namespace to which the kernel steers both
+ *	connections to be protected (local port MESH_PORT_STEER) and tunnels (MESH_PORT_TUNNEL). Again: changes;
+ *	the listener may be left out then
+ *   {"do": "forget", "endpoint": 7}
+ *	it is gone: its tunnels and connections are closed
+ *   {"do": "files", "files": [{"kind": "certificate"|"key"|"bundle"|"crl", "name": "frontend"}, ...], "last": true}
+ *	[a descriptor each, read from offset 0]. A set may come in several messages and is put in force by the last.
+ *	Certificate and key, bundle and crl, go together by name; a bundle's name is its trust domain
+ *   {"do": "switch"}	policy or inventory changed: every live connection is asked about again
+ *   {"do": "drain"}	no more connections are taken; ends when the last one is closed, after drain_ms at the latest
+ *   {"do": "status"}
+ *
+ * proxy -> meshd
+ *   {"say": "ready"}			after the first hello
+ *   {"say": "files", "identities": 3, "problems": ["frontend: key and certificate do not match"],
+ *    "until": {"spiffe://...": 1764000000}}	when each SVID ends
+ *   {"say": "flow", ...}		a connection that came, ended or was refused (flow.h)
+ *   {"say": "status", "tunnels": 2, "connections": 40, "refused": {"expired": 1}, ...}
+ *   {"say": "problem", "text": "..."}	an order that it could not follow
+ *   {"say": "drained"}			before it exits by itself
+ *
+ * The other descriptor, to the broker: sockets in a workload's namespace. Asked by struct broker_ask, answered by the
+ * same with as many descriptors (0: there is no such place). They are stamped, non-blocking, not bound. */
+#ifndef MESH_PROXY_CONTROL_H
+#define MESH_PROXY_CONTROL_H
+
+#include <stdint.h>
+
+enum { PROXY_FD_CONTROL = 3, PROXY_FD_BROKER = 4, PROXY_MESSAGE_BYTES = 64 << 10, BROKER_SOCKETS = 64 };
+
+struct broker_ask {
+	uint32_t endpoint;
+	uint16_t family; /* AF_INET, AF_INET6 */
+	uint16_t count;	 /* at most BROKER_SOCKETS */
+};
+
+#endif
