@@ -1,9 +1,11 @@
 /* How a diagram lies in a policy object's .rodata. Written by the compiler (pass/place.c), walked
  * by verdict.h: a flat layout, so that a decision costs the same at ten identities and ten thousand.
  *
- * For a face (verdicts, audits, routes) and a destination: a few (protocol, port) bounds lead to a
- * cell. The cell names a row of the comb (sources of their own) and a row of the matrix (sets of
- * sources); what the comb says of a source goes before what the matrix says. */
+ * A face (verdicts, audits, routes) of a destination is a node, number face * classes + destination: the
+ * last (protocol, port) of each of its ways leads to a cell; where there are more intervals than ways, to
+ * a node of the second level, and by that to a cell. The cell names a row of the comb (sources of their
+ * own) and a row of the matrix (sets of sources); what the comb says of a source goes before what the
+ * matrix says. */
 #ifndef MESH_PLAN_H
 #define MESH_PLAN_H
 
@@ -15,10 +17,19 @@
 
 enum plan_face { PLAN_VERDICTS, PLAN_AUDITS, PLAN_ROUTES, PLAN_FACES };
 
-struct plan_dst {
-	__u32 first; /* bounds and cells [first, first + count); count 0: nothing to say */
-	__u32 count;
+/* Two levels hold MESH_PORT_BOUNDS intervals. Half a cache line, never across two: what a key leads to is
+ * found by comparisons that do not wait for each other. */
+enum { PLAN_WAYS = 8 };
+struct plan_node {
+	__u32 first;		   /* what its first way leads to, PLAN_NOWHERE: nothing to say; and flags */
+	__u32 last[PLAN_WAYS - 1]; /* key of each way but the last; PLAN_NO_KEY where there is no further one */
 };
+enum {
+	PLAN_AUDITED = 1 << 30, /* verdicts: the destination's audits have something to say */
+	PLAN_INNER = 1 << 29,	/* it leads to nodes, not to cells */
+	PLAN_NOWHERE = PLAN_INNER - 1,
+};
+#define PLAN_NO_KEY 0xffffffffu
 struct plan_cell {
 	__u32 comb;   /* comb[comb + src] */
 	__u32 owner;  /* is ours where its owner is this; 0: the cell has no row there */
@@ -51,6 +62,7 @@ struct plan_split {
 };
 enum { PLAN_NO_ARM = 0xffff, PLAN_ARM_TABLE = 0xfffe };
 
+_Static_assert(sizeof(struct plan_node) == 32, "plan");
 _Static_assert(sizeof(struct plan_cell) == 16, "plan");
 _Static_assert(sizeof(struct plan_comb) == 8, "plan");
 

@@ -10,7 +10,7 @@
 enum {
 	PLAN_RULES = 0,
 	PLAN_CLASSES = 5,
-	PLAN_DSTS = 15,
+	PLAN_NODES = 15,
 	PLAN_CELLS = 1,
 	PLAN_COMB = 6,
 	PLAN_MATRIX = 1,
@@ -29,8 +29,7 @@ enum {
 
 /* The compiler writes the contents of these into the finished object, byte for byte. */
 const volatile struct mesh_config config = {.abi = MESH_ABI};
-const volatile struct plan_dst plan_dsts[PLAN_DSTS] = {};
-const volatile __u32 plan_bounds[PLAN_CELLS] = {};
+const volatile struct plan_node plan_nodes[PLAN_NODES] __attribute__((aligned(32))) = {};
 const volatile struct plan_cell plan_cells[PLAN_CELLS] = {};
 const volatile struct plan_comb plan_combs[PLAN_COMB] = {};
 const volatile __u16 plan_matrix[PLAN_MATRIX] = {};

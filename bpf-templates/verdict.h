@@ -15,9 +15,11 @@ struct verdict {
 };
 
 /* The sign bit, as a number that the compiler cannot turn into a branch and the verifier need not
- * split: with a branch it would walk both sides of every step of the searches below. */
+ * split: with a branch it would walk both sides of every comparison below. The compiler must see neither
+ * that it is a difference nor that it is 0 or 1. */
 static __always_inline __u64 top_bit(__u64 word)
 {
+	asm volatile("" : "+r"(word));
 	word >>= 63;
 	asm volatile("" : "+r"(word));
 	return word;
@@ -32,33 +34,37 @@ static __always_inline __u32 same_register(__u32 index)
 	return index;
 }
 
-/* The outcome's index; PLAN_OUTCOMES where there is none. All searches have a fixed number of
- * steps and all indices are checked: a broken table closes, it does not fault. Global, so that the
- * verifier looks at it once and not on every way to it (Linux 5.6). */
+/* What KEY's way out of NODE leads to. No search: a step that waits for the one before costs more than
+ * all of these. */
+static __always_inline __u32 plan_way(const volatile struct plan_node *node, __u32 key)
+{
+	__u32 way = node->first & PLAN_NOWHERE;
+#pragma unroll
+	for (int i = 0; i < PLAN_WAYS - 1; i++)
+		way += (__u32)top_bit((__u64)node->last[i] - key);
+	return way;
+}
+
+/* The outcome's index; PLAN_OUTCOMES where there is none. There are no loops and all indices are checked:
+ * a broken table closes, it does not fault. Global, so that the verifier looks at it once and not on every
+ * way to it (Linux 5.6). */
 __noinline __u32 plan_outcome_of(__u32 face, __u32 src, __u32 block, __u32 dst, __u32 key)
 {
 	__u32 row = face * PLAN_CLASSES + dst;
-	if (dst >= PLAN_CLASSES || row >= PLAN_DSTS)
+	if (dst >= PLAN_CLASSES || row >= PLAN_NODES)
 		return PLAN_OUTCOMES;
 	src = same_register(src);
 	if (src >= PLAN_CLASSES)
 		return PLAN_OUTCOMES;
-	__u32 first = plan_dsts[row].first;
-	__u32 count = plan_dsts[row].count;
-	if (!count)
-		return PLAN_OUTCOMES;
-	/* The last bound <= key. Bounds begin at 0, so there is one. */
-#pragma unroll
-	for (int step = 0; step < 6; step++) {
-		__u32 half = count / 2, at = first + half;
-		if (at >= PLAN_CELLS)
+	__u32 at = same_register(plan_way(&plan_nodes[row], key));
+	if (plan_nodes[row].first & PLAN_INNER) {
+		if (at >= PLAN_NODES)
 			return PLAN_OUTCOMES;
-		first += half * (1 ^ (__u32)top_bit((__u64)key - plan_bounds[at]));
-		count -= half;
+		at = same_register(plan_way(&plan_nodes[at], key));
 	}
-	if (first >= PLAN_CELLS)
+	if (at >= PLAN_CELLS)
 		return PLAN_OUTCOMES;
-	const volatile struct plan_cell *cell = &plan_cells[first];
+	const volatile struct plan_cell *cell = &plan_cells[at];
 	__u32 comb = cell->comb + src;
 	__u32 entry = cell->matrix + (plan_columns[src] & cell->mask);
 	if (comb >= PLAN_COMB)
@@ -76,7 +82,7 @@ __noinline __u32 plan_outcome_of(__u32 face, __u32 src, __u32 block, __u32 dst, 
 		return outcome;
 	if (block >= PLAN_BLOCKS)
 		return PLAN_OUTCOMES;
-	__u32 at = same_register(plan_outcomes[outcome].value + block);
+	at = same_register(plan_outcomes[outcome].value + block);
 	return at < PLAN_BY_BLOCKS ? plan_by_block[at] : PLAN_OUTCOMES;
 }
 
@@ -98,7 +104,9 @@ static __always_inline struct verdict decide(__u32 src, __u32 block, __u32 dst, 
 	if (src == MESH_CLASS_UNKNOWN || dst == MESH_CLASS_UNKNOWN)
 		return verdict_unknown();
 	__u32 key = plan_key(protocol, port);
-	__u32 outcome = plan_outcome_of(PLAN_VERDICTS, src, block, dst, key);
+	__u32 outcome = plan_outcome_of(PLAN_VERDICTS, src, block, dst, key), audit = PLAN_OUTCOMES;
+	if (PLAN_AUDIT_SETS > 1 && dst < PLAN_CLASSES && plan_nodes[dst].first & PLAN_AUDITED)
+		audit = plan_outcome_of(PLAN_AUDITS, src, block, dst, key);
 	if (outcome >= PLAN_OUTCOMES)
 		return verdict_unknown();
 	struct verdict verdict = {
@@ -108,11 +116,8 @@ static __always_inline struct verdict decide(__u32 src, __u32 block, __u32 dst, 
 	};
 	if (verdict.flags & PLAN_STRICT && via == MESH_VIA_WIRE)
 		verdict = (struct verdict){.rule = PLAN_RULES + MESH_PLAINTEXT};
-	if (PLAN_AUDIT_SETS > 1) {
-		outcome = plan_outcome_of(PLAN_AUDITS, src, block, dst, key);
-		if (outcome < PLAN_OUTCOMES)
-			verdict.audit = plan_outcomes[outcome].value;
-	}
+	if (audit < PLAN_OUTCOMES)
+		verdict.audit = plan_outcomes[audit].value;
 	return verdict;
 }
 

@@ -11,11 +11,16 @@
 
 enum { PLAN_LIMIT_BYTES = 64 << 20, PLAN_LIMIT_OUTCOMES = 65535 };
 
+struct plan_range {
+	uint32_t first, count; /* cells; the nodes are made of these, and only they are in the object */
+};
+
 struct plan {
 	uint32_t classes, blocks, rules, sets, audit_sets, columns_count;
-	VEC(struct plan_dst) dsts; /* by face * classes + class */
-	VEC(uint32_t) bounds;
+	VEC(struct plan_node) nodes; /* by face * classes + class; behind them the second level */
 	VEC(struct plan_cell) cells;
+	VEC(struct plan_range) ranges; /* of the nodes by face and class: what they lead to */
+	VEC(uint32_t) bounds;	       /* the first key of each cell */
 	VEC(struct plan_comb) combs;
 	VEC(uint16_t) matrix, columns;
 	VEC(struct plan_outcome) outcomes;

@@ -183,13 +183,19 @@ static int tables_fill(void *object, size_t len, const struct plan *plan)
 {
 #define FILL(symbol, vec) {symbol, (vec).at, (vec).len * sizeof(*(vec).at)}
 	const struct bundle_part tables[] = {
-		FILL("plan_dsts", plan->dsts),		 FILL("plan_bounds", plan->bounds),
-		FILL("plan_cells", plan->cells),	 FILL("plan_combs", plan->combs),
-		FILL("plan_matrix", plan->matrix),	 FILL("plan_columns", plan->columns),
-		FILL("plan_outcomes", plan->outcomes),	 FILL("plan_by_block", plan->by_block),
-		FILL("plan_intervals", plan->intervals), FILL("plan_interval_block", plan->interval_block),
-		FILL("plan_block_dst", plan->block_dst), FILL("plan_class_arm", plan->class_arm),
-		FILL("plan_arms", plan->arms),		 FILL("plan_splits", plan->splits),
+		FILL("plan_nodes", plan->nodes),
+		FILL("plan_cells", plan->cells),
+		FILL("plan_combs", plan->combs),
+		FILL("plan_matrix", plan->matrix),
+		FILL("plan_columns", plan->columns),
+		FILL("plan_outcomes", plan->outcomes),
+		FILL("plan_by_block", plan->by_block),
+		FILL("plan_intervals", plan->intervals),
+		FILL("plan_interval_block", plan->interval_block),
+		FILL("plan_block_dst", plan->block_dst),
+		FILL("plan_class_arm", plan->class_arm),
+		FILL("plan_arms", plan->arms),
+		FILL("plan_splits", plan->splits),
 	};
 #undef FILL
 	for (size_t i = 0; i < sizeof(tables) / sizeof(*tables); i++) {

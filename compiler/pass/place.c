@@ -164,7 +164,7 @@ static int place_destination(struct placer *placer, enum plan_face face, uint32_
 			->note = "use ranges, or fewer ports";
 		return -E2BIG;
 	}
-	plan->dsts.at[face * plan->classes + dst] = (struct plan_dst){.first = first, .count = count};
+	plan->ranges.at[face * plan->classes + dst] = (struct plan_range){.first = first, .count = count};
 	return 0;
 }
 
@@ -182,6 +182,48 @@ static bool is_silent(const struct placer *placer, enum plan_face face, uint32_t
 		return policy->classes.at[dst].kind != CLASS_SERVICE ||
 		       policy->services.at[policy->classes.at[dst].service].arms < 2;
 	return false;
+}
+
+/* ---- Nodes: the intervals as what a key is compared with ---------------------------------------- */
+
+_Static_assert(PLAN_WAYS *PLAN_WAYS == MESH_PORT_BOUNDS, "two levels hold them");
+
+/* A node whose way I begins with the key of bound FIRST + I * STRIDE, and leads to number TO + I. */
+static struct plan_node node_make(const struct plan *plan, uint32_t first, uint32_t count, uint32_t stride, uint32_t to)
+{
+	struct plan_node node = {.first = to};
+	for (uint32_t i = 0; i < PLAN_WAYS - 1; i++)
+		node.last[i] = (i + 1) * stride < count ? plan->bounds.at[first + (i + 1) * stride] - 1 : PLAN_NO_KEY;
+	return node;
+}
+
+static void place_node(struct placer *placer, size_t at)
+{
+	struct plan *plan = placer->plan;
+	struct plan_range range = plan->ranges.at[at];
+	if (range.count <= PLAN_WAYS) {
+		plan->nodes.at[at] =
+			node_make(plan, range.first, range.count, 1, range.count ? range.first : PLAN_NOWHERE);
+		return;
+	}
+	plan->nodes.at[at] = node_make(plan, range.first, range.count, PLAN_WAYS, plan->nodes.len | PLAN_INNER);
+	for (uint32_t done = 0; done < range.count; done += PLAN_WAYS)
+		vec_push(placer->run->arena, &plan->nodes,
+			 node_make(plan, range.first + done,
+				   range.count - done < PLAN_WAYS ? range.count - done : PLAN_WAYS, 1,
+				   range.first + done));
+}
+
+static void place_nodes(struct placer *placer)
+{
+	struct plan *plan = placer->plan;
+	plan->nodes.len = plan->nodes.cap = plan->ranges.len;
+	plan->nodes.at = arena_alloc(placer->run->arena, plan->nodes.len * sizeof(*plan->nodes.at));
+	for (size_t i = 0; i < plan->ranges.len; i++)
+		place_node(placer, i);
+	for (uint32_t dst = 0; dst < plan->classes; dst++)
+		if (plan->ranges.at[PLAN_AUDITS * plan->classes + dst].count)
+			plan->nodes.at[PLAN_VERDICTS * plan->classes + dst].first |= PLAN_AUDITED;
 }
 
 /* ---- Addresses and routes --------------------------------------------------------------------- */
@@ -255,7 +297,7 @@ uint32_t plan_interval_steps(const struct plan *plan)
 
 size_t plan_bytes(const struct plan *plan)
 {
-	return plan->dsts.len * sizeof(*plan->dsts.at) + plan->cells.len * (sizeof(*plan->cells.at) + 4) +
+	return plan->nodes.len * sizeof(*plan->nodes.at) + plan->cells.len * sizeof(*plan->cells.at) +
 	       plan->combs.len * sizeof(*plan->combs.at) + (plan->matrix.len + plan->columns.len) * 2 +
 	       plan->outcomes.len * sizeof(*plan->outcomes.at) + plan->by_block.len * 2 +
 	       plan->intervals.len * (sizeof(*plan->intervals.at) + 2) +
@@ -301,8 +343,8 @@ int place(struct run *run, struct plan **ret_plan)
 	plan->sets = run->policy->sets;
 	plan->audit_sets = diagram_audit_sets(run->diagram);
 	placer.rows = rows_create(run, plan);
-	plan->dsts.len = plan->dsts.cap = (size_t)PLAN_FACES * plan->classes;
-	plan->dsts.at = arena_alloc(run->arena, plan->dsts.len * sizeof(*plan->dsts.at));
+	plan->ranges.len = plan->ranges.cap = (size_t)PLAN_FACES * plan->classes;
+	plan->ranges.at = arena_alloc(run->arena, plan->ranges.len * sizeof(*plan->ranges.at));
 	for (int face = 0; face < PLAN_FACES; face++)
 		for (uint32_t dst = 0; dst < plan->classes; dst++)
 			if (!is_silent(&placer, face, dst)) {
@@ -310,6 +352,7 @@ int place(struct run *run, struct plan **ret_plan)
 				if (r)
 					return r;
 			}
+	place_nodes(&placer);
 	rows_finish(placer.rows);
 	place_blocks(&placer);
 	place_routes(&placer);

@@ -94,7 +94,7 @@ static void prove_cell(struct prover *prover, node_id node, uint32_t dst, uint32
 static void prove_destination(struct prover *prover, uint32_t dst)
 {
 	const struct diagram *diagram = prover->run->diagram;
-	const struct plan_dst *place = &prover->plan->dsts.at[PLAN_VERDICTS * prover->plan->classes + dst];
+	const struct plan_range *place = &prover->plan->ranges.at[PLAN_VERDICTS * prover->plan->classes + dst];
 	for (uint32_t i = 0; i < place->count && prover->budget; i++) {
 		uint32_t key = prover->plan->bounds.at[place->first + i], count;
 		node_id node = diagram_root(diagram, DIAGRAM_VERDICT, dst);

@@ -21,7 +21,7 @@ static void render_sizes(FILE *out, const struct plan *plan)
 	} sizes[] = {
 		{"PLAN_RULES", plan->rules, "behind them: default, self, conflict, unknown, plaintext, mtls"},
 		{"PLAN_CLASSES", plan->classes, "parties: sources first, then externals"},
-		{"PLAN_DSTS", plan->dsts.len, "classes x verdicts, audits, routes"},
+		{"PLAN_NODES", plan->nodes.len, "classes x verdicts, audits, routes; a second level"},
 		{"PLAN_CELLS", plan->cells.len, "(protocol, port) intervals of all destinations"},
 		{"PLAN_COMB", plan->combs.len, "outcomes of single sources, interlocked"},
 		{"PLAN_MATRIX", plan->matrix.len, "outcomes of sets of sources"},

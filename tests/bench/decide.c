@@ -87,10 +87,10 @@ static void read_pairs(struct bench *bench, const char *path)
 
 static void copy_tables(void *bench, size_t bench_len, void *policy, size_t policy_len)
 {
-	static const char *const names[] = {"plan_dsts",   "plan_bounds",    "plan_cells",	    "plan_combs",
-					    "plan_matrix", "plan_columns",   "plan_outcomes",	    "plan_by_block",
-					    "plan_arms",   "plan_intervals", "plan_interval_block", "plan_block_dst",
-					    "plan_splits", "plan_class_arm"};
+	static const char *const names[] = {"plan_nodes",     "plan_cells",	     "plan_combs",     "plan_matrix",
+					    "plan_columns",   "plan_outcomes",	     "plan_by_block",  "plan_arms",
+					    "plan_intervals", "plan_interval_block", "plan_block_dst", "plan_splits",
+					    "plan_class_arm"};
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
 		size_t room, len;
 		void *to = bundle_rodata_symbol(bench, bench_len, names[i], &room);

@@ -146,7 +146,7 @@ static long part_decide(__u32 i, void *nothing)
 static long part_pick(__u32 i, void *nothing)
 {
 	(void)nothing;
-	struct pick pick = {.service = asked.service,
+	struct pick pick = {.service = asked.service.part[3],
 			    .src = asked.set_class,
 			    .dst = asked.set_class,
 			    .endpoint = asked.endpoint,

@@ -14,9 +14,9 @@
  * 3 allow post: from frontend to ledger port 5432
  */
 enum {
-	PLAN_RULES = 4, /* behind them: default, self, conflict, unknown */
+	PLAN_RULES = 4, /* behind them: default, self, conflict, unknown, plaintext, mtls */
 	PLAN_CLASSES = 9, /* parties: sources first, then externals */
-	PLAN_DSTS = 27, /* classes x verdicts, audits, routes */
+	PLAN_NODES = 27, /* classes x verdicts, audits, routes; a second level */
 	PLAN_CELLS = 12, /* (protocol, port) intervals of all destinations */
 	PLAN_COMB = 10, /* outcomes of single sources, interlocked */
 	PLAN_MATRIX = 7, /* outcomes of sets of sources */
@@ -34,8 +34,7 @@ enum {
 
 /* The compiler writes the contents of these into the finished object, byte for byte. */
 const volatile struct mesh_config config = {.abi = MESH_ABI};
-const volatile struct plan_dst plan_dsts[PLAN_DSTS] = {};
-const volatile __u32 plan_bounds[PLAN_CELLS] = {};
+const volatile struct plan_node plan_nodes[PLAN_NODES] __attribute__((aligned(32))) = {};
 const volatile struct plan_cell plan_cells[PLAN_CELLS] = {};
 const volatile struct plan_comb plan_combs[PLAN_COMB] = {};
 const volatile __u16 plan_matrix[PLAN_MATRIX] = {};
@@ -55,6 +54,8 @@ MAP(vips, BPF_MAP_TYPE_HASH, struct mesh_vip_key, struct mesh_vip, 65536, BPF_F_
 MAP(sets, BPF_MAP_TYPE_ARRAY, __u32, struct mesh_set, PLAN_SETS * 2, BPF_F_MMAPABLE);
 MAP(backends, BPF_MAP_TYPE_ARRAY, __u32, struct mesh_backend, 65536, 0);
 MAP(hits, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct mesh_hits, PLAN_RULES + MESH_SPECIALS, 0);
+/* Classes by SPIFFE ID, and by that of a whole namespace: the first 16 bytes of SHA-256. */
+MAP(ids, BPF_MAP_TYPE_HASH, struct mesh_id, __u32, PLAN_CLASSES, BPF_F_NO_PREALLOC);
 MAP(vectors, BPF_MAP_TYPE_ARRAY, __u32, struct mesh_vector, 1, BPF_F_MMAPABLE);
 MAP(answers, BPF_MAP_TYPE_ARRAY, __u32, struct mesh_answer, 1, BPF_F_MMAPABLE);
 
