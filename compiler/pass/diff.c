@@ -582,7 +582,7 @@ int diff_make(struct pair *pair, struct diff *ret_diff)
 	struct arena *arena = pair->arena;
 	*ret_diff =
 		(struct diff){.arena = arena, .pair = pair, .builder = diagram_create(arena, pair->runs[NEW]->policy)};
-	struct walk walk = {.diff = ret_diff, .outcome_index = {.arena = arena}, .texts = {.arena = arena}};
+	struct walk walk = {.diff = ret_diff, .outcome_index = {.arena = arena}, .witnesses = witnesses_create(arena)};
 	node_id *roots = arena_alloc(arena, (pair->targets.len + 1) * sizeof(*roots));
 	for (int i = 0; i < WALK_NODES; i++)
 		walk.diagrams[i] = pair->diagrams[i % SIDES];
