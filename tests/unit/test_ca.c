@@ -65,7 +65,8 @@ static enum refusal meet(struct identities *identities, const char *client, cons
 	SSL *a = identities_client(identities, client, NULL), *b = identities_server(identities, server);
 	BIO *one, *two;
 	enum refusal refusal = REFUSAL_TLS;
-	assert_true(a && b && BIO_new_bio_pair(&one, 64 << 10, &two, 64 << 10));
+	assert_true(a && b);
+	assert_true(BIO_new_bio_pair(&one, 64 << 10, &two, 64 << 10));
 	SSL_set_bio(a, one, one);
 	SSL_set_bio(b, two, two);
 	for (int i = 0, done = 0; i < 8 && done != 1; i++) {
