@@ -190,10 +190,10 @@ void proxy_release(struct proxy *proxy)
 		return;
 	struct tunnel *tunnel;
 	struct stream *stream;
-	while ((tunnel = TAILQ_FIRST(&proxy->tunnels)))
-		tunnel_end(tunnel, REASON_DRAIN, NULL);
 	while ((stream = TAILQ_FIRST(&proxy->streams)))
 		stream_end(stream, REASON_DRAIN, NULL, NGHTTP2_CANCEL);
+	while ((tunnel = TAILQ_FIRST(&proxy->tunnels)))
+		tunnel_end(tunnel, REASON_DRAIN, NULL);
 	while (proxy->places)
 		place_forget(proxy->places);
 	dead_free(proxy);
