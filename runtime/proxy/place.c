@@ -148,9 +148,9 @@ static void tunnel_end_gone(struct tunnel *tunnel)
 static struct stream *stream_of(const struct place *place)
 {
 	struct stream *stream;
-	TAILQ_FOREACH(stream, &place->proxy->streams, link)
-	if (stream->place == place)
-		break;
+	TAILQ_FOREACH (stream, &place->proxy->streams, link)
+		if (stream->place == place)
+			break;
 	return stream;
 }
 

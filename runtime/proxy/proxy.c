@@ -59,8 +59,8 @@ static bool tunnels_flush(struct proxy *proxy)
 {
 	struct tunnel *tunnel;
 	unsigned left = 0;
-	TAILQ_FOREACH(tunnel, &proxy->dirty, dirty_link)
-	left++;
+	TAILQ_FOREACH (tunnel, &proxy->dirty, dirty_link)
+		left++;
 	for (; left > 0 && (tunnel = TAILQ_FIRST(&proxy->dirty)); left--) {
 		TAILQ_REMOVE(&proxy->dirty, tunnel, dirty_link);
 		tunnel->is_dirty = false;

@@ -116,11 +116,11 @@ static int on_not_sent(nghttp2_session *session, const nghttp2_frame *frame, int
 	(void)error;
 	if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
 		return 0;
-	TAILQ_FOREACH(stream, &tunnel->streams, tunnel_link)
-	if (stream->id == frame->hd.stream_id) {
-		stream_on_closed(stream, NGHTTP2_REFUSED_STREAM);
-		break;
-	}
+	TAILQ_FOREACH (stream, &tunnel->streams, tunnel_link)
+		if (stream->id == frame->hd.stream_id) {
+			stream_on_closed(stream, NGHTTP2_REFUSED_STREAM);
+			break;
+		}
 	return 0;
 }
 

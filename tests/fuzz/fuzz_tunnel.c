@@ -113,7 +113,7 @@ const char *refusal_word(enum refusal refusal)
 	return refusal ? "refused" : "none";
 }
 
-/* ---- Nobody gives orders, TLS ------------------------------------------------------------------------------------------ */
+/* ---- Nobody gives orders; TLS --------------------------------------------------------------------- */
 
 void orders_release(struct orders *orders)
 {
@@ -251,7 +251,7 @@ static void turn(int64_t ms)
 static struct tunnel *tunnel_open(void)
 {
 	struct tunnel *tunnel;
-	TAILQ_FOREACH(tunnel, &proxy->tunnels, link)
+	TAILQ_FOREACH (tunnel, &proxy->tunnels, link)
 		if (tunnel->state == TUNNEL_OPEN)
 			break;
 	return tunnel;
