@@ -98,7 +98,8 @@ static __always_inline struct verdict decide(__u32 src, __u32 block, __u32 dst, 
 	if (src == MESH_CLASS_UNKNOWN || dst == MESH_CLASS_UNKNOWN)
 		return verdict_unknown();
 	__u32 key = plan_key(protocol, port);
-	__u32 outcome = plan_outcome_of(PLAN_VERDICTS, src, block, dst, key);
+	bool verified = PLAN_ASKS_VERIFIED && via == MESH_VIA_TUNNEL;
+	__u32 outcome = plan_outcome_of(verified ? PLAN_VERIFIED : PLAN_VERDICTS, src, block, dst, key);
 	if (outcome >= PLAN_OUTCOMES)
 		return verdict_unknown();
 	struct verdict verdict = {
@@ -109,7 +110,7 @@ static __always_inline struct verdict decide(__u32 src, __u32 block, __u32 dst, 
 	if (verdict.flags & PLAN_STRICT && via == MESH_VIA_WIRE)
 		verdict = (struct verdict){.rule = PLAN_RULES + MESH_PLAINTEXT};
 	if (PLAN_AUDIT_SETS > 1) {
-		outcome = plan_outcome_of(PLAN_AUDITS, src, block, dst, key);
+		outcome = plan_outcome_of(verified ? PLAN_VERIFIED_AUDITS : PLAN_AUDITS, src, block, dst, key);
 		if (outcome < PLAN_OUTCOMES)
 			verdict.audit = plan_outcomes[outcome].value;
 	}

@@ -4,6 +4,7 @@
 
 #include "base/diag.h"
 #include "base/table.h"
+#include "ir/field.h"
 
 struct ast_text {
 	const char *text; /* names: "x" or "ns/x"; strings: without quotes, escapes resolved */
@@ -31,7 +32,7 @@ struct ast_party {
 	struct span span;
 };
 
-enum ast_op { AST_EQ, AST_NE, AST_IN, AST_RANGE, AST_LIKE, AST_MATCHES, AST_HAS };
+enum ast_op { AST_EQ, AST_NE, AST_IN, AST_RANGE, AST_LIKE, AST_MATCHES, AST_HAS, AST_IS /* bare: true */ };
 enum expr_kind { EXPR_ATOM, EXPR_AND, EXPR_OR, EXPR_NOT };
 struct ast_expr {
 	enum expr_kind kind;
@@ -161,6 +162,7 @@ struct ast {
 struct ast_decl **ast_leaves(struct arena *arena, struct ast *ast, struct ast_decl *decl, size_t *ret_count);
 /* True where EXPR asks for anything that only a request has. */
 bool ast_uses_l7(const struct ast_expr *expr);
+bool ast_uses_field(const struct ast_expr *expr, enum field field);
 
 /* What NAME means where DECL stands, or NULL. */
 struct ast_decl *ast_lookup(struct arena *arena, const struct ast *ast, const struct ast_decl *decl, const char *name);

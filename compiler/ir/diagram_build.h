@@ -71,6 +71,8 @@ node_id diagram_member(struct diagram *diagram, uint32_t level, const struct ran
 node_id diagram_apply(struct diagram *diagram, enum diagram_op op, node_id a, node_id b);
 /* A boolean diagram with its ends renamed. */
 node_id diagram_label(struct diagram *diagram, node_id node, uint32_t yes, uint32_t no);
+/* NODE where the peer showed a certificate (VERIFIED) or none: it asks no more. */
+node_id diagram_where_verified(struct diagram *diagram, node_id node, bool verified);
 /* Audit set {RANK}. */
 uint32_t diagram_audit_single(struct diagram *diagram, uint32_t rank);
 /* True once a bound was passed: what is built from then on means nothing. */

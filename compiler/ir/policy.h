@@ -120,7 +120,7 @@ struct policy_targets {
 };
 
 enum cond_kind { COND_ATOM, COND_AND, COND_OR, COND_NOT };
-enum cond_op { OP_EQ, OP_NE, OP_IN, OP_RANGE, OP_LIKE, OP_MATCHES, OP_HAS };
+enum cond_op { OP_EQ, OP_NE, OP_IN, OP_RANGE, OP_LIKE, OP_MATCHES, OP_HAS, OP_IS };
 struct cond {
 	enum cond_kind kind;
 	const struct cond *left, *right; /* NOT: left only */
@@ -176,11 +176,12 @@ struct policy_never {
 struct request_header {
 	const char *name, *value; /* name lower case, value as sent */
 };
+enum verified { VERIFIED_UNSAID, VERIFIED_NO, VERIFIED_YES };
 struct request {
 	uint32_t src, block, dst;
 	bool udp;
 	uint16_t port;			  /* the workload's */
-	bool plain;			  /* no certificate is shown; else one is, wherever the port takes one */
+	enum verified verified;		  /* did the peer show a certificate? Unsaid: where the port wants one */
 	bool http;			  /* the destination port is http or grpc */
 	const char *method, *host, *path; /* NULL: absent (opening of a connection) */
 	VEC(struct request_header) headers;
@@ -227,6 +228,7 @@ struct policy {
 	VEC(struct policy_never) nevers;
 	VEC(struct policy_test) tests;
 	VEC(struct policy_mtls) mtls;
+	bool asks_verified;	   /* some rule's condition has peer.verified */
 	const char *source_digest; /* "sha256:..." of the text, files in order of names */
 };
 
@@ -238,6 +240,10 @@ const char *policy_rule_text(struct arena *arena, const struct policy *policy, u
 bool policy_mtls_speaks(const struct policy_mtls *mtls, uint32_t dst, uint32_t port);
 /* By the narrowest statement (language.md 20). */
 enum mtls_mode policy_mtls_mode(const struct policy *policy, uint32_t dst, uint32_t port);
+
+/* A destination that certificates can be shown to, and a source that can show one. */
+bool policy_is_workload(const struct policy *policy, uint32_t class);
+bool policy_shows_certificate(const struct policy *policy, uint32_t class);
 
 /* Gives the JSON back, which is in no arena. */
 void policy_release(struct policy *policy);

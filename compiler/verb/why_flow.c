@@ -1,6 +1,7 @@
 #include "verb/why_flow.h"
 
 #include "ir/request.h"
+#include "verb/answer.h"
 
 static const char *text_at(const json_t *object, const char *key)
 {
@@ -90,21 +91,13 @@ json_t *flow_request(struct run *run, const json_t *flow, char *why)
 	return request;
 }
 
-static const char *name_of(const struct run *run, const struct decision *decision)
-{
-	return decision->unknown      ? "unknown"
-	       : decision->plaintext  ? "plaintext"
-	       : decision->by_default ? "default"
-				      : run->policy->rules.at[decision->rule].name;
-}
-
 /* "verdict", "rule" or NULL: nothing. */
 static const char *difference(const struct run *run, const json_t *flow, const struct decision *decision)
 {
 	if (decision->depends || decision->refused ||
 	    decision->allow != (strcmp(text_at(flow, "verdict"), "allow") == 0))
 		return "verdict";
-	return strcmp(name_of(run, decision), text_at(flow, "rule")) != 0 ? "rule" : NULL;
+	return strcmp(answer_rule(run, decision), text_at(flow, "rule")) != 0 ? "rule" : NULL;
 }
 
 json_t *flow_compare(struct run *run, const char *digest, const json_t *flow, const struct decision *decision)
