@@ -37,6 +37,7 @@ struct diagram {
 	size_t work;
 	bool over;
 	node_id *sources; /* by rank: see diagram_sources_of */
+	struct diagram_mtls mtls;
 };
 
 static uint64_t mix(uint64_t hash, uint64_t word)
@@ -112,6 +113,11 @@ struct diagram_dst *diagram_dst(const struct diagram *diagram, uint32_t dst)
 node_id *diagram_sources_of(struct diagram *diagram, uint32_t rank)
 {
 	return &diagram->sources[rank];
+}
+
+struct diagram_mtls *diagram_mtls(struct diagram *diagram)
+{
+	return &diagram->mtls;
 }
 
 struct arena *diagram_arena(const struct diagram *diagram)

@@ -155,7 +155,8 @@ static bool confirm(struct seeker *seeker, bool asks)
 	for (uint32_t i = 0; i < decision.audit_count; i++)
 		found |= decision.audits[i] == seeker->rank;
 	if (!seeker->audit)
-		found = !decision.depends && !decision.refused && !decision.by_default && decision.rule == seeker->rank;
+		found = !decision.depends && !decision.refused && !decision.plaintext && !decision.by_default &&
+			decision.rule == seeker->rank;
 	if (found)
 		seeker->request = request;
 	return found;

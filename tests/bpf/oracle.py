@@ -36,11 +36,11 @@ class Source:
     def __init__(self, policy, said):
         self.policy = policy
         self.service = self.ns = self.spiffe = self.address = None
-        self.kind, self.verified = "world", None
-        if said == "other":
+        self.kind = "world"
+        self.verified = said.get("verified") if isinstance(said, dict) else None
+        if said == "other" or (isinstance(said, dict) and said.get("service") == "other"):
             self.kind = "workload"
             return
-        self.verified = said.get("verified") if isinstance(said, dict) else None
         if isinstance(said, str):
             said = {"service": said} if said in ("world", "node") or said in policy.services else {"address": said}
         if "address" in said:

@@ -14,21 +14,22 @@
  * 3 allow post: from frontend to ledger port 5432
  */
 enum {
-	PLAN_RULES = 4, /* behind them: default, self, conflict, unknown */
+	PLAN_RULES = 4,	  /* behind them: default, self, conflict, unknown, plaintext, mtls */
 	PLAN_CLASSES = 9, /* parties: sources first, then externals */
-	PLAN_DSTS = 27, /* classes x verdicts, audits, routes */
-	PLAN_CELLS = 12, /* (protocol, port) intervals of all destinations */
-	PLAN_COMB = 10, /* outcomes of single sources, interlocked */
-	PLAN_MATRIX = 7, /* outcomes of sets of sources */
+	PLAN_DSTS = 27,	  /* classes x verdicts, audits, routes, and those of verified peers */
+	PLAN_CELLS = 12,  /* (protocol, port) intervals of all destinations */
+	PLAN_COMB = 10,	  /* outcomes of single sources, interlocked */
+	PLAN_MATRIX = 7,  /* outcomes of sets of sources */
 	PLAN_OUTCOMES = 7,
 	PLAN_BLOCKS = 3, /* disjoint address blocks */
 	PLAN_BY_BLOCKS = 3,
 	PLAN_INTERVALS = 7, /* of the address line */
 	PLAN_INTERVAL_STEPS = 3,
 	PLAN_AUDIT_SETS = 2,
+	PLAN_ASKS_VERIFIED = 0, /* some rule asks for peer.verified */
 	PLAN_ARMS = 2,
 	PLAN_SPLITS = 3,
-	PLAN_SETS = 3, /* of backends */
+	PLAN_SETS = 3,	       /* of backends */
 	TARGET_SET_RETVAL = 1, /* ECONNREFUSED, not EPERM (5.18) */
 };
 
@@ -55,8 +56,9 @@ MAP(vips, BPF_MAP_TYPE_HASH, struct mesh_vip_key, struct mesh_vip, 65536, BPF_F_
 MAP(sets, BPF_MAP_TYPE_ARRAY, __u32, struct mesh_set, PLAN_SETS * 2, BPF_F_MMAPABLE);
 MAP(backends, BPF_MAP_TYPE_ARRAY, __u32, struct mesh_backend, 65536, 0);
 MAP(hits, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct mesh_hits, PLAN_RULES + MESH_SPECIALS, 0);
+/* Classes by SPIFFE ID, and by that of a whole namespace: the first 16 bytes of SHA-256. */
+MAP(ids, BPF_MAP_TYPE_HASH, struct mesh_id, __u32, PLAN_CLASSES, BPF_F_NO_PREALLOC);
 MAP(vectors, BPF_MAP_TYPE_ARRAY, __u32, struct mesh_vector, 1, BPF_F_MMAPABLE);
 MAP(answers, BPF_MAP_TYPE_ARRAY, __u32, struct mesh_answer, 1, BPF_F_MMAPABLE);
 
 #endif
-
