@@ -206,6 +206,7 @@ struct policy_mtls {
 	enum mtls_mode mode;
 	struct range_set classes; /* scope: destination classes */
 	uint32_t port;		  /* 0: every */
+	const char *scope;	  /* "mesh", "namespace shop", "shop/reviews" */
 	const char *until;	  /* PERMISSIVE: the last day, YYYY-MM-DD; else NULL */
 	struct span span;
 };

@@ -7,7 +7,7 @@ import readme
 VERBS = ["compile", "check", "fmt", "why", "test", "keygen", "sign", "verify", "inspect", "version"]
 
 L7 = SMALL.replace("allow post:", 'allow paths: from frontend to frontend when http.path == "/x";\nallow post:')
-STRICT = SMALL.replace('mtls off because "a test";', "mtls strict for ledger;").replace("tcp 5432;", "tcp 5432; udp 53;")
+STRICT = SMALL.replace('mtls off because "a test";', "mtls strict for ledger;").replace("tcp 5432;", "tcp 5432; udp 53;").replace("to ledger;", "to ledger port 5432;")
 SPLIT = SMALL.replace("service frontend { ", 'service frontend { subset a = v == "1"; ') + "route frontend { split a 1, 1; }\n"
 CANNOT = [("a rule of requests", L7, r"p.mesh:8:45: error[M0701]", "paths"), ("udp to a strict port", STRICT, r"p.mesh:4:72: error[M0701]", "tunnel"),
           ("a split per request", SPLIT, r"p.mesh:17:18: error[M0701]", "per connection"),
