@@ -501,7 +501,7 @@ static void check_rules(struct analyzer *analyzer)
 	}
 }
 
-/* Does it allow anything of a workload that shows no certificate? */
+/* Does it let anybody to a workload who shows no certificate? Who goes elsewhere is known where he leaves. */
 static bool rests_on_address(struct analyzer *analyzer, const struct policy_rule *rule)
 {
 	struct diagram *diagram = analyzer->diagram;
@@ -509,8 +509,9 @@ static bool rests_on_address(struct analyzer *analyzer, const struct policy_rule
 		for (uint32_t k = 0; k < rule->to.in.at[i].classes.count; k++)
 			for (uint32_t dst = rule->to.in.at[i].classes.at[k].lo;
 			     dst <= rule->to.in.at[i].classes.at[k].hi; dst++)
-				if (diagram_in_clear(diagram, diagram_rule(diagram, rule->rank, dst), dst) !=
-				    diagram_no(diagram))
+				if (policy_is_workload(analyzer->policy, dst) &&
+				    diagram_in_clear(diagram, diagram_rule(diagram, rule->rank, dst), dst) !=
+					    diagram_no(diagram))
 					return true;
 	return false;
 }

@@ -14,12 +14,12 @@
  * 3 allow post: from frontend to ledger port 5432
  */
 enum {
-	PLAN_RULES = 4,	  /* behind them: default, self, conflict, unknown, plaintext, mtls */
+	PLAN_RULES = 4, /* behind them: default, self, conflict, unknown, plaintext, mtls */
 	PLAN_CLASSES = 9, /* parties: sources first, then externals */
-	PLAN_DSTS = 27,	  /* classes x verdicts, audits, routes, and those of verified peers */
-	PLAN_CELLS = 12,  /* (protocol, port) intervals of all destinations */
-	PLAN_COMB = 10,	  /* outcomes of single sources, interlocked */
-	PLAN_MATRIX = 7,  /* outcomes of sets of sources */
+	PLAN_DSTS = 27, /* classes x verdicts, audits, routes, and those of verified peers */
+	PLAN_CELLS = 12, /* (protocol, port) intervals of all destinations */
+	PLAN_COMB = 10, /* outcomes of single sources, interlocked */
+	PLAN_MATRIX = 7, /* outcomes of sets of sources */
 	PLAN_OUTCOMES = 7,
 	PLAN_BLOCKS = 3, /* disjoint address blocks */
 	PLAN_BY_BLOCKS = 3,
@@ -29,7 +29,7 @@ enum {
 	PLAN_ASKS_VERIFIED = 0, /* some rule asks for peer.verified */
 	PLAN_ARMS = 2,
 	PLAN_SPLITS = 3,
-	PLAN_SETS = 3,	       /* of backends */
+	PLAN_SETS = 3, /* of backends */
 	TARGET_SET_RETVAL = 1, /* ECONNREFUSED, not EPERM (5.18) */
 };
 
@@ -62,3 +62,4 @@ MAP(vectors, BPF_MAP_TYPE_ARRAY, __u32, struct mesh_vector, 1, BPF_F_MMAPABLE);
 MAP(answers, BPF_MAP_TYPE_ARRAY, __u32, struct mesh_answer, 1, BPF_F_MMAPABLE);
 
 #endif
+
