@@ -124,7 +124,8 @@ static bool confirm(struct seeker *seeker, bool asks)
 	for (uint32_t i = 0; i < decision.audit_count; i++)
 		found |= decision.audits[i] == seeker->rank;
 	if (!seeker->audit)
-		found = !decision.depends && !decision.refused && !decision.by_default && decision.rule == seeker->rank;
+		found = !decision.depends && !decision.refused && !decision.plaintext && !decision.by_default &&
+			decision.rule == seeker->rank;
 	if (found)
 		seeker->request = request;
 	return found;
@@ -307,6 +308,20 @@ static bool seek_sources(struct seeker *seeker, node_id child, uint32_t lo, uint
 	return found;
 }
 
+/* Said only where it must be: the first that the rule decides. */
+static bool seek_verified(struct seeker *seeker, node_id child, uint32_t lo, uint32_t hi)
+{
+	static const enum verified said[] = {VERIFIED_UNSAID, VERIFIED_NO, VERIFIED_YES};
+	for (int i = 0; i < 3; i++) {
+		seeker->request.verified = said[i];
+		bool shown = model_via(seeker->policy, &seeker->request) == MESH_VIA_TUNNEL;
+		if ((said[i] != VERIFIED_YES || shown) && lo <= shown && hi >= shown &&
+		    seek(seeker, child, LEVEL_STRING))
+			return true;
+	}
+	return false;
+}
+
 /* The values LO..HI of LEVEL, all of which lead to CHILD. */
 static bool seek_stretch(struct seeker *seeker, node_id child, uint32_t level, uint32_t lo, uint32_t hi)
 {
@@ -329,11 +344,13 @@ static bool seek_stretch(struct seeker *seeker, node_id child, uint32_t level, u
 		return false;
 	case LEVEL_SRC_LOW:
 		return seek_sources(seeker, child, lo, hi < 255 ? hi : 255);
-	default:
+	case LEVEL_BLOCK:
 		seeker->request.block = lo;
 		return (!lo || (seeker->request.src == CLASS_WORLD && seeker->worst >= SOURCE_PLACED &&
 				lo < seeker->policy->blocks)) &&
-		       seek(seeker, child, LEVEL_STRING);
+		       seek(seeker, child, LEVEL_VERIFIED);
+	default:
+		return seek_verified(seeker, child, lo, hi);
 	}
 }
 

@@ -4,7 +4,7 @@ import os
 
 from common import SMALL, Folder, expect
 
-HOOKS = {"connect4", "connect6", "sendmsg4", "sendmsg6", "lookup", "ingress", "egress", "prove"}
+HOOKS = {"connect4", "connect6", "sendmsg4", "sendmsg6", "lookup", "ingress", "egress", "tunnel", "prove"}
 
 
 def figures(folder):
