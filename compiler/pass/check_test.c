@@ -105,22 +105,54 @@ static void check_test_port(struct checker *checker, const struct ast_expect *ex
 		diag_add(checker->diags, DIAG_BAD_TEST, expect->to->span, "say the port: `port N`");
 }
 
+/* Is there anybody behind REF who has a certificate? */
+static bool shows_certificate(struct checker *checker, const struct ast_decl *test, const struct ast_ref *ref)
+{
+	if (ref->kind != REF_NAME)
+		return ref->kind == REF_ANY || ref->kind == REF_NAMESPACE;
+	struct ast_decl *decl = ast_lookup(checker->arena, checker->ast, test, ref->name.text), **leaves = &decl;
+	size_t count = 1;
+	if (decl->kind == DECL_GROUP)
+		leaves = ast_leaves(checker->arena, checker->ast, decl, &count);
+	for (size_t i = 0; i < count; i++)
+		if (leaves[i]->kind == DECL_SERVICE || leaves[i]->kind == DECL_IDENTITY)
+			return true;
+	return false;
+}
+
+/* A service's declaration of the port says its protocol. */
+static bool is_udp(const struct ast_decl *to, const struct ast_range *port)
+{
+	for (const struct ast_item *item = to ? to->items : NULL; item; item = item->next) {
+		if (item->kind != ITEM_PORT)
+			continue;
+		struct range ports = check_item_ports(item);
+		if (!port || (port->lo >= ports.lo && port->lo <= ports.hi))
+			return strcmp(item->protocol, "udp") == 0;
+	}
+	return false;
+}
+
 /* "true" is said of a source that has a certificate; of several, those that have none are left out. */
-static void check_shown(struct checker *checker, const struct ast_expect *expect, const struct ast_with *with,
-			const struct speaks *speaks)
+static void check_shown(struct checker *checker, const struct ast_decl *test, const struct ast_expect *expect,
+			const struct ast_decl *to, const struct ast_with *with, const struct speaks *speaks)
 {
 	struct ast_expr atom = {.name = with->name, .key = with->key, .op = AST_IS, .span = with->span};
-	const struct ast_ref *from = expect->from->in;
-	bool yes = strcmp(with->value.text, "true") == 0;
+	bool shown = false, yes = strcmp(with->value.text, "true") == 0;
 	check_condition(checker, &atom, speaks);
 	if (!yes && strcmp(with->value.text, "false") != 0)
 		diag_add(checker->diags, DIAG_BAD_VALUE, with->value.span, "'%s' is \"true\" or \"false\"",
 			 with->name.text);
-	else if (yes && !from->next && (from->kind == REF_WORLD || from->kind == REF_NODE || from->kind == REF_ADDRESS))
+	for (const struct ast_ref *ref = expect->from->in; ref; ref = ref->next)
+		shown |= shows_certificate(checker, test, ref);
+	if (yes && is_udp(to, expect->to->ports))
+		diag_add(checker->diags, DIAG_BAD_TEST, with->span, "no certificate is shown over udp");
+	else if (yes && !shown)
 		diag_add(checker->diags, DIAG_BAD_TEST, with->span, "this source shows no certificate");
 }
 
-static void check_with(struct checker *checker, const struct ast_expect *expect, const struct ast_decl *to)
+static void check_with(struct checker *checker, const struct ast_decl *test, const struct ast_expect *expect,
+		       const struct ast_decl *to)
 {
 	struct speaks speaks = {.l4 = !to || to->kind != DECL_SERVICE};
 	bool method = false, l7 = false;
@@ -136,7 +168,7 @@ static void check_with(struct checker *checker, const struct ast_expect *expect,
 		struct ast_expr atom = {.name = with->name, .key = with->key, .op = AST_LIKE, .span = with->span};
 		l7 |= field == FIELDS || field_is_l7(field);
 		if (field == FIELD_VERIFIED)
-			check_shown(checker, expect, with, &speaks);
+			check_shown(checker, test, expect, to, with, &speaks);
 		else if (field < FIELDS && !field_is_l7(field))
 			diag_add(checker->diags, DIAG_BAD_TEST, with->span, "the port is said by `port N`");
 		else
@@ -170,7 +202,7 @@ static void check_expect(struct checker *checker, struct ast_decl *test, struct 
 		return;
 	}
 	check_test_port(checker, expect, decl);
-	check_with(checker, expect, decl);
+	check_with(checker, test, expect, decl);
 	if (strcmp(expect->what, "subset") == 0) {
 		if (!decl || decl->kind != DECL_SERVICE)
 			diag_add(checker->diags, DIAG_BAD_TEST, expect->to->span, "only a service has subsets");
