@@ -138,7 +138,8 @@ static __always_inline bool is_plain(const struct __sk_buff *skb)
  * full has none. */
 static __always_inline bool is_decided(const struct __sk_buff *skb, const struct mesh_control *settings)
 {
-	__u64 slot = (__u64) * (const volatile __u32 *)&settings->active - 1;
+	__u32 active = *(const volatile __u32 *)&settings->active;
+	__u64 slot = (__u64)active - 1;
 	/* What is checked is what is used, and without a policy it is no slot: the verifier sees both. */
 	asm volatile("" : "+r"(slot));
 	struct bpf_sock *sk = skb->sk;
