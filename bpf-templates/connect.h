@@ -319,24 +319,32 @@ static __always_inline bool pick_for(struct opening *opening, const struct party
 	return true;
 }
 
-/* How an allowed connection travels. What must be protected goes to the node proxy, in the caller's own
- * namespace; where there is none it goes nowhere. */
-static __always_inline struct verdict protect(struct opening *opening, const struct mesh_netns *caller,
-					      const struct mesh_control *settings, struct verdict verdict)
+/* A function for the stack's sake: open_flow has what it calls beneath it. */
+static __noinline void decide_opening(const struct flow *flow, __u32 block, enum mesh_via via,
+				      struct verdict *ret_verdict)
+{
+	*ret_verdict = decide(flow->src_class, block, flow->dst_class, flow->protocol, flow->dst_port, via);
+}
+
+/* Decides as the connection would travel. What must be protected goes to the node proxy, in the caller's
+ * own namespace; where there is none, and to a port that is `off`, it goes in the clear, or nowhere. */
+static __always_inline void protect(struct opening *opening, const struct mesh_netns *caller,
+				    const struct mesh_control *settings, __u32 block, struct verdict *verdict)
 {
 	struct flow *flow = &opening->flow;
-	if (!verdict.allow || !(verdict.flags & (PLAN_STRICT | PLAN_PERMISSIVE)))
-		return verdict;
-	if (flow->protocol == IPPROTO_TCP && caller->flags & MESH_NETNS_TUNNEL && settings->mode == MESH_ENFORCE) {
-		opening->steered = true;
-		flow->src = (struct mesh_address){{0, 0, bpf_htonl(0xffff), 0}};
-		if (address_is_v4(&flow->dst))
-			__builtin_memcpy(&flow->src.part[3], caller->address4, 4);
-		else
-			__builtin_memcpy(&flow->src, caller->address6, 16);
-		return verdict;
-	}
-	return verdict.flags & PLAN_STRICT ? (struct verdict){.rule = PLAN_RULES + MESH_PLAINTEXT} : verdict;
+	bool can = flow->protocol == IPPROTO_TCP && caller->flags & MESH_NETNS_TUNNEL && settings->mode == MESH_ENFORCE;
+	decide_opening(flow, block, can ? MESH_VIA_TUNNEL : MESH_VIA_WIRE, verdict);
+	bool tunnel = can && verdict->flags & (PLAN_STRICT | PLAN_PERMISSIVE);
+	if (PLAN_ASKS_VERIFIED && can && !tunnel)
+		decide_opening(flow, block, MESH_VIA_WIRE, verdict);
+	if (!tunnel || !verdict->allow)
+		return;
+	opening->steered = true;
+	flow->src = (struct mesh_address){{0, 0, bpf_htonl(0xffff), 0}};
+	if (address_is_v4(&flow->dst))
+		__builtin_memcpy(&flow->src.part[3], caller->address4, 4);
+	else
+		__builtin_memcpy(&flow->src, caller->address6, 16);
 }
 
 /* Global: the verifier looks at it once. */
@@ -368,18 +376,15 @@ __noinline int open_flow(struct opening *opening, const struct mesh_netns *calle
 	}
 	opening->decided = !(caller->flags & (v6 ? MESH_NETNS_MANY6 : MESH_NETNS_MANY4)) && (vip || !opening->bound);
 	struct verdict verdict = {.allow = 1};
-	if (nowhere)
-		verdict = verdict_unknown();
-	else if (opening->decided)
-		verdict = protect(opening, caller, settings,
-				  decide(src.src, src.block, dst.dst, flow->protocol, flow->dst_port, MESH_VIA_TUNNEL));
-	/* In one word, not kept field by field: the stack has no room for that (`meshc inspect --budget`). */
-	asm volatile("" : "+m"(verdict));
 	flow->subset = 0xffff;
 	flow->src_endpoint = src.endpoint;
 	flow->dst_endpoint = dst.endpoint;
 	flow->src_class = src.src;
 	flow->dst_class = dst.dst;
+	if (nowhere)
+		verdict = verdict_unknown();
+	else if (opening->decided)
+		protect(opening, caller, settings, src.block, &verdict);
 	bool pass = verdict.allow || settings->mode == MESH_OBSERVE;
 	if (pass && vip && !pick_for(opening, &src, dst.dst, settings, v6)) {
 		stat_add(MESH_STAT_NO_BACKEND);

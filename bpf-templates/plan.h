@@ -15,7 +15,9 @@
 #include <linux/types.h>
 #endif
 
-enum plan_face { PLAN_VERDICTS, PLAN_AUDITS, PLAN_ROUTES, PLAN_FACES };
+/* VERIFIED: of a peer that showed its certificate. A destination whose rules do not ask for that has the
+ * same cells twice; a policy that never asks has no such faces (PLAN_ASKS_VERIFIED). */
+enum plan_face { PLAN_VERDICTS, PLAN_AUDITS, PLAN_ROUTES, PLAN_VERIFIED, PLAN_VERIFIED_AUDITS, PLAN_FACES };
 
 /* Two levels hold MESH_PORT_BOUNDS intervals. Half a cache line, never across two: what a key leads to is
  * found by comparisons that do not wait for each other. */
@@ -42,7 +44,8 @@ struct plan_comb {
 	__u16 outcome;
 	__u16 pad;
 };
-/* STRICT, PERMISSIVE: how the connection that is allowed is protected. */
+/* STRICT, PERMISSIVE: how the connection that is allowed is protected; on the verified face that which is
+ * denied, too: a caller learns there whether it would have gone through the tunnel. */
 enum { PLAN_ALLOW = 1, PLAN_DEFAULT_AUDIT = 2, PLAN_BY_BLOCK = 4, PLAN_STRICT = 8, PLAN_PERMISSIVE = 16 };
 struct plan_outcome {
 	__u32 value; /* rule, audit set or arm; PLAN_BY_BLOCK: by_block[value + block] is the outcome */

@@ -104,9 +104,11 @@ static __always_inline struct verdict decide(__u32 src, __u32 block, __u32 dst, 
 	if (src == MESH_CLASS_UNKNOWN || dst == MESH_CLASS_UNKNOWN)
 		return verdict_unknown();
 	__u32 key = plan_key(protocol, port);
-	__u32 outcome = plan_outcome_of(PLAN_VERDICTS, src, block, dst, key), audit = PLAN_OUTCOMES;
-	if (PLAN_AUDIT_SETS > 1 && dst < PLAN_CLASSES && plan_nodes[dst].first & PLAN_AUDITED)
-		audit = plan_outcome_of(PLAN_AUDITS, src, block, dst, key);
+	bool verified = PLAN_ASKS_VERIFIED && via == MESH_VIA_TUNNEL;
+	__u32 face = verified ? PLAN_VERIFIED : PLAN_VERDICTS, node = face * PLAN_CLASSES + dst;
+	__u32 outcome = plan_outcome_of(face, src, block, dst, key), audit = PLAN_OUTCOMES;
+	if (PLAN_AUDIT_SETS > 1 && node < PLAN_NODES && plan_nodes[node].first & PLAN_AUDITED)
+		audit = plan_outcome_of(verified ? PLAN_VERIFIED_AUDITS : PLAN_AUDITS, src, block, dst, key);
 	if (outcome >= PLAN_OUTCOMES)
 		return verdict_unknown();
 	struct verdict verdict = {

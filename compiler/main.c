@@ -25,9 +25,16 @@ static const char common_flags[] =
 #undef SWITCH
 	"-h";
 
-static void print_common_flags(void)
+/* CHOICES: of --format the verb's. */
+static void print_flag(const char *flag, const char *choices, const char *help)
 {
-#define FLAG(name, value, choices, help) printf("  %-21s %s\n", name " " value, help);
+	printf("  %-21s %s%s%s\n", flag, help, choices[0] ? ": " : "", choices);
+}
+
+static void print_common_flags(const struct verb *verb)
+{
+#define FLAG(name, value, choices, help)                                                                               \
+	print_flag(name " " value, strcmp(name, "--format") == 0 ? verb->formats : "", help);
 #define SWITCH(name, help) printf("  %-21s %s\n", name, help);
 #include "flags.def"
 #undef FLAG
@@ -51,7 +58,7 @@ static int help_verb(const struct verb *verb)
 {
 	printf("meshc %s: %s\n\nusage: meshc %s [FLAGS]%s%s\n\n%s%s", verb->name, verb->summary, verb->name,
 	       verb->arguments[0] ? " " : "", verb->arguments, verb->help, verb->help[0] ? "\n" : "");
-	print_common_flags();
+	print_common_flags(verb);
 	return EXIT_YES;
 }
 

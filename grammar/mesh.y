@@ -304,6 +304,7 @@ atom
 	| label LIKE STRING		{ $$ = atom(parser, @$, $1, AST_LIKE, text_node(parser, $3), NULL); }
 	| label MATCHES STRING		{ $$ = atom(parser, @$, $1, AST_MATCHES, text_node(parser, $3), NULL); }
 	| HAS label			{ $$ = atom(parser, @$, $2, AST_HAS, NULL, NULL); }
+	| FIELD				{ $$ = atom(parser, @$, $1, AST_IS, NULL, NULL); }
 	;
 /* A field or a label: which, the check decides. */
 label

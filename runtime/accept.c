@@ -1,7 +1,7 @@
 #include "accept.h"
 
 #include "accept_object.h"
-#include "apart.h"
+#include "base/apart.h"
 
 #include <errno.h>
 #include <stdio.h>

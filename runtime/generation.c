@@ -1,5 +1,5 @@
 #include "base/bundle.h"
-#include "apart.h"
+#include "base/apart.h"
 #include "kernel_internal.h"
 
 #include <errno.h>

@@ -61,18 +61,47 @@ static const char *value_of(char **argv, int *i, const char *flag)
 	return argv[*i][len] || !argv[*i + 1] ? NULL : argv[++*i];
 }
 
+static const char *next_flag(const char *flags)
+{
+	flags += strcspn(flags, " ");
+	return flags + (*flags == ' ');
+}
+
 static bool has_flag(const struct verb *verb, const char *flag)
 {
 	size_t len = strlen(flag);
-	for (const char *c = verb->flags; *c; c += strcspn(c, " "), c += *c == ' ')
+	for (const char *c = verb->flags; *c; c = next_flag(c))
 		if (strncmp(c, flag, len) == 0 && (c[len] == '=' || c[len] == ' ' || !c[len]))
 			return true;
 	return false;
 }
 
+/* 1: it was one of the verb's own flags with a value; 0: it was not. */
+static int take_value(const struct verb *verb, struct ask *ask, char **argv, int *i)
+{
+	for (const char *c = verb->flags; *c; c = next_flag(c)) {
+		char flag[16];
+		size_t len = strcspn(c, "= ");
+		snprintf(flag, sizeof(flag), "%.*s", (int)len, c);
+		const char *value = c[len] == '=' ? value_of(argv, i, flag) : NULL;
+		if (!value)
+			continue;
+		json_t *text = json_string(value), *list = json_object_get(ask->values, flag + 2);
+		if (!text)
+			return cannot("%s: not UTF-8", flag);
+		if (c[len + 1] != '*')
+			json_object_set_new(ask->values, flag + 2, text);
+		else if (list)
+			json_array_append_new(list, text);
+		else
+			json_object_set_new(ask->values, flag + 2, json_pack("[o]", text));
+		return 1;
+	}
+	return 0;
+}
+
 static int take_word(const struct verb *verb, struct ask *ask, char **argv, int *i)
 {
-	static const char *const filters[] = {"verdict", "from", "to", "rule"};
 	const char *value;
 	if ((value = value_of(argv, i, "--config"))) {
 		ask->config = value;
@@ -86,16 +115,9 @@ static int take_word(const struct verb *verb, struct ask *ask, char **argv, int 
 		ask->json = strcmp(value, "json") == 0;
 		return ask->json || strcmp(value, "text") == 0 ? 0 : cannot("unknown format '%s': text or json", value);
 	}
-	for (int k = 0; k < 4 && has_flag(verb, "--verdict"); k++) {
-		char flag[16];
-		snprintf(flag, sizeof(flag), "--%s", filters[k]);
-		if ((value = value_of(argv, i, flag))) {
-			if (k == 0 && strcmp(value, "allow") != 0 && strcmp(value, "deny") != 0)
-				return cannot("unknown verdict '%s': allow or deny", value);
-			json_object_set_new(ask->filter, filters[k], json_string(value));
-			return 0;
-		}
-	}
+	int taken = take_value(verb, ask, argv, i);
+	if (taken)
+		return taken == 1 ? 0 : taken;
 	if (strcmp(argv[*i], "--check") == 0 && has_flag(verb, "--check")) {
 		ask->check = true;
 		return 0;
@@ -132,12 +154,12 @@ int main(int argc, char **argv)
 		if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
 			return help_verb(verb);
 	ask.verb = verb->name;
-	ask.filter = json_object();
+	ask.values = json_object();
 	int code = 0;
 	for (int i = 2; i < argc && !code; i++)
 		code = take_word(verb, &ask, argv, &i);
 	if (!code)
 		code = verb->run(&ask);
-	json_decref(ask.filter);
+	json_decref(ask.values);
 	return code;
 }

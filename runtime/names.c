@@ -18,6 +18,8 @@ struct names {
 	struct list rules, where, classes, sets;
 	struct audit *audits;
 	uint32_t audit_count;
+	struct names_permissive *permissive;
+	uint32_t permissive_count;
 };
 
 /* ARRAY holds strings, or objects with a "name". */
@@ -45,6 +47,31 @@ static void take_audits(struct names *names, const json_t *audits)
 	}
 }
 
+static const char *copy_of(struct arena *arena, const json_t *text)
+{
+	return json_is_string(text) ? arena_copy(arena, json_string_value(text), json_string_length(text)) : NULL;
+}
+
+static void take_permissive(struct names *names, const json_t *mtls, const json_t *where)
+{
+	names->permissive = arena_alloc(names->arena, (json_array_size(mtls) + 1) * sizeof(*names->permissive));
+	for (size_t i = 0; i < json_array_size(mtls); i++) {
+		const json_t *statement = json_array_get(mtls, i);
+		struct names_permissive one = {copy_of(names->arena, json_object_get(statement, "scope")),
+					       copy_of(names->arena, json_object_get(statement, "until")),
+					       copy_of(names->arena, json_array_get(where, i)),
+					       json_integer_value(json_object_get(statement, "port"))};
+		if (one.scope && one.until)
+			names->permissive[names->permissive_count++] = one;
+	}
+}
+
+const struct names_permissive *names_permissive(const struct names *names, uint32_t *ret_count)
+{
+	*ret_count = names->permissive_count;
+	return names->permissive;
+}
+
 struct names *names_make(const json_t *manifest, const json_t *where)
 {
 	struct arena *arena = arena_create();
@@ -59,6 +86,7 @@ struct names *names_make(const json_t *manifest, const json_t *where)
 		.sets = list_of(arena, json_object_get(manifest, "sets")),
 	};
 	take_audits(names, json_object_get(manifest, "audits"));
+	take_permissive(names, json_object_get(manifest, "mtls"), json_object_get(where, "mtls"));
 	return names;
 }
 

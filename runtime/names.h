@@ -14,12 +14,20 @@ void names_release(struct names *names);
 
 uint32_t names_rules(const struct names *names); /* how many */
 
-/* NULL where there is none; the four numbers behind the rules are `default`, `self`, `conflict`, `unknown`. */
+/* NULL where there is none; the numbers behind the rules are `default`, `self` ... (enum mesh_special). */
 const char *names_rule(const struct names *names, uint32_t rule);
-const char *names_where(const struct names *names, uint32_t rule); /* FILE:LINE:COLUMN; NULL for the four */
+const char *names_where(const struct names *names, uint32_t rule); /* FILE:LINE:COLUMN; NULL for those */
 const char *names_class(const struct names *names, uint32_t class);
 const char *names_set(const struct names *names, uint32_t set); /* SERVICE:SUBSET */
 /* The rules of audit set AUDIT; *RET_COUNT of them. */
 const uint32_t *names_audit(const struct names *names, uint32_t audit, uint32_t *ret_count);
+
+/* The statements of mTLS that let plaintext pass until a day. */
+struct names_permissive {
+	const char *scope, *until; /* "shop/reviews", "2026-12-31" */
+	const char *where;	   /* FILE:LINE:COLUMN, or NULL */
+	uint32_t port;		   /* 0: every */
+};
+const struct names_permissive *names_permissive(const struct names *names, uint32_t *ret_count);
 
 #endif

@@ -1,5 +1,5 @@
 /* The proof: the bundle's vectors, replayed on this kernel by an instance with maps of its own. */
-#include "apart.h"
+#include "base/apart.h"
 #include "base/bundle.h"
 #include "kernel_internal.h"
 #include "names.h"

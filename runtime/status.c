@@ -109,6 +109,26 @@ static bool is_filling(struct node *node)
 	return full && now_ms - node->full_ms < 600000;
 }
 
+/* A node never changes a mode by itself: that a day is over, it says (language.md 20). */
+static void add_ended(json_t *problems, const struct names *names)
+{
+	char today[16], port[16] = "";
+	time_t now = time(NULL);
+	struct tm utc;
+	uint32_t count;
+	const struct names_permissive *all = names_permissive(names, &count);
+	strftime(today, sizeof(today), "%Y-%m-%d", gmtime_r(&now, &utc));
+	for (uint32_t i = 0; i < count; i++) {
+		if (strcmp(today, all[i].until) <= 0)
+			continue;
+		snprintf(port, sizeof(port), all[i].port ? " port %u" : "", all[i].port);
+		json_array_append_new(problems, json_sprintf("permissive for %s%s ended on %s (%s), plaintext is still "
+							     "taken: apply a policy that says strict, or off",
+							     all[i].scope, port, all[i].until,
+							     all[i].where ? all[i].where : "?"));
+	}
+}
+
 /* Everything that `--check` fails for. */
 static json_t *problems_json(struct node *node)
 {
@@ -133,6 +153,8 @@ static json_t *problems_json(struct node *node)
 		add_problem(problems, "%s", "no workload of the inventory is enrolled: nothing is enforced here");
 	if (node->mtls.problem)
 		add_problem(problems, "%s", node->mtls.problem);
+	if (active && active->names)
+		add_ended(problems, active->names);
 	if (active && !active->names)
 		add_problem(problems, "%s",
 			    "the bundle in force is lost: inventory changes cannot reach it; apply one");

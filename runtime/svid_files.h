@@ -37,7 +37,8 @@ void svid_files_release(struct svid_files *files);
 
 /* Opens both files of ENTRY; both are of one generation where a writer swaps them at once, by a rename of a link or of
  * a folder. Returns how many (1: no CRL). -EPERM: the key may be read or written by others, or is not root's or
- * meshd's own; -EAGAIN: they are being changed. */
+ * meshd's own. -EAGAIN, -ENOENT: they are being changed; a set without them would take them out of force, so try the
+ * whole set again at the next tick. */
 int svid_entry_open(const struct svid_entry *entry, int ret_fds[2], struct why *why);
 
 #endif

@@ -200,7 +200,10 @@ static int print_flows(void *context, const json_t *line)
 int verb_flows(struct ask *ask)
 {
 	int code;
-	json_t *body = json_pack("{s:s, s:O, s:b}", "verb", "flows", "filter", ask->filter, "follow", ask->follow);
+	const char *verdict = json_string_value(json_object_get(ask->values, "verdict"));
+	if (verdict && strcmp(verdict, "allow") != 0 && strcmp(verdict, "deny") != 0)
+		return cannot("unknown verdict '%s': allow or deny", verdict);
+	json_t *body = json_pack("{s:s, s:O, s:b}", "verb", "flows", "filter", ask->values, "follow", ask->follow);
 	json_t *answer = ask_daemon(ask, body, -1, ask->follow ? print_flows : NULL, ask, &code);
 	if (!answer)
 		return code;

@@ -10,7 +10,7 @@
 
 struct ask {
 	const char *verb, *config, *socket, *argument;
-	json_t *filter;
+	json_t *values; /* of the verb's own flags; of one that may be repeated, an array */
 	bool json, check, follow;
 };
 

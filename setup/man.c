@@ -5,15 +5,15 @@
 #include <string.h>
 
 struct verb {
-	const char *name, *arguments, *summary, *help;
+	const char *name, *formats, *arguments, *summary, *help; /* formats NULL: it has no --format */
 };
 static const struct verb meshc_verbs[] = {
-#define VERB(name, flags, formats, arguments, summary, help) {#name, arguments, summary, help},
+#define VERB(name, flags, formats, arguments, summary, help) {#name, formats, arguments, summary, help},
 #include "verbs.def"
 #undef VERB
 };
 static const struct verb meshd_verbs[] = {
-#define VERB(name, flags, arguments, summary, help) {#name, arguments, summary, help},
+#define VERB(name, flags, arguments, summary, help) {#name, NULL, arguments, summary, help},
 #include "../runtime/verbs.def"
 #undef VERB
 };
@@ -57,11 +57,16 @@ static void verb(FILE *out, const char *program, const struct verb *verb)
 	fputs("\n", out);
 	put(out, verb->summary);
 	fputs("\n", out);
-	if (!verb->help[0])
-		return;
-	fputs(".PP\n.nf\n", out);
-	put(out, verb->help);
-	fputs(".fi\n", out);
+	if (verb->help[0]) {
+		fputs(".PP\n.nf\n", out);
+		put(out, verb->help);
+		fputs(".fi\n", out);
+	}
+	if (verb->formats) {
+		fputs(".PP\nFormats: ", out);
+		put(out, verb->formats);
+		fputs("\n", out);
+	}
 }
 
 static void exit_codes(FILE *out)

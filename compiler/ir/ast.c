@@ -161,7 +161,7 @@ static void print_values(struct text *text, const struct ast_expr *expr, bool se
 
 static void print_atom(struct text *text, const struct ast_expr *expr)
 {
-	static const char *const ops[] = {" == ", " != ", " in ", " in ", " like ", " matches ", ""};
+	static const char *const ops[] = {" == ", " != ", " in ", " in ", " like ", " matches ", "", ""};
 	if (expr->op == AST_HAS)
 		text_add(text, "has ");
 	print_label(text, expr);
@@ -235,6 +235,15 @@ struct ast_decl **ast_leaves(struct arena *arena, struct ast *ast, struct ast_de
 	}
 	*ret_count = decl->leaf_count;
 	return decl->leaves;
+}
+
+bool ast_uses_field(const struct ast_expr *expr, enum field field)
+{
+	if (!expr)
+		return false;
+	if (expr->kind == EXPR_ATOM)
+		return field_find(expr->name.text) == field;
+	return ast_uses_field(expr->left, field) || ast_uses_field(expr->right, field);
 }
 
 bool ast_uses_l7(const struct ast_expr *expr)

@@ -4,6 +4,7 @@
 
 #include "base/diag.h"
 #include "base/table.h"
+#include "ir/field.h"
 
 struct address_range;
 
@@ -33,7 +34,7 @@ struct ast_party {
 	struct span span;
 };
 
-enum ast_op { AST_EQ, AST_NE, AST_IN, AST_RANGE, AST_LIKE, AST_MATCHES, AST_HAS };
+enum ast_op { AST_EQ, AST_NE, AST_IN, AST_RANGE, AST_LIKE, AST_MATCHES, AST_HAS, AST_IS /* bare: true */ };
 enum expr_kind { EXPR_ATOM, EXPR_AND, EXPR_OR, EXPR_NOT };
 struct ast_expr {
 	enum expr_kind kind;
@@ -163,6 +164,7 @@ struct ast {
 struct ast_decl **ast_leaves(struct arena *arena, struct ast *ast, struct ast_decl *decl, size_t *ret_count);
 /* True where EXPR asks for anything that only a request has. */
 bool ast_uses_l7(const struct ast_expr *expr);
+bool ast_uses_field(const struct ast_expr *expr, enum field field);
 
 /* True where ADDRESS, one address, lies in ITEM, a cidr that was checked, and not in what it excepts. */
 bool ast_holds(const struct ast_item *item, const struct address_range *address);

@@ -37,6 +37,7 @@ struct diagram {
 	size_t work;
 	bool over;
 	node_id *sources; /* by rank: see diagram_sources_of */
+	struct diagram_mtls mtls;
 };
 
 static uint64_t mix(uint64_t hash, uint64_t word)
@@ -112,6 +113,11 @@ struct diagram_dst *diagram_dst(const struct diagram *diagram, uint32_t dst)
 node_id *diagram_sources_of(struct diagram *diagram, uint32_t rank)
 {
 	return &diagram->sources[rank];
+}
+
+struct diagram_mtls *diagram_mtls(struct diagram *diagram)
+{
+	return &diagram->mtls;
 }
 
 struct arena *diagram_arena(const struct diagram *diagram)
@@ -448,6 +454,29 @@ node_id diagram_apply(struct diagram *diagram, enum diagram_op op, node_id a, no
 		k += eb.hi == hi;
 	}
 	return memo_keep(diagram, op, a, b, collected(diagram, level, &list));
+}
+
+/* ---- One value of a level ------------------------------------------------------------------------- */
+
+enum { OP_VERIFIED = 8 };
+
+node_id diagram_where_verified(struct diagram *diagram, node_id node, bool verified)
+{
+	node_id result;
+	uint32_t level = diagram_is_terminal(node) ? LEVEL_STRING : diagram_level(diagram, node);
+	if (level > LEVEL_VERIFIED)
+		return node;
+	struct node at = diagram->nodes.at[node];
+	if (level == LEVEL_VERIFIED)
+		return diagram->edges.at[at.first + verified].child;
+	if (memo_find(diagram, OP_VERIFIED, node, verified, &result))
+		return result;
+	COLLECTOR(list);
+	for (uint32_t i = 0; i < at.count; i++) {
+		struct diagram_edge edge = diagram->edges.at[at.first + i];
+		collect(&list, edge.hi, diagram_where_verified(diagram, edge.child, verified));
+	}
+	return memo_keep(diagram, OP_VERIFIED, node, verified, collected(diagram, level, &list));
 }
 
 /* ---- Label -------------------------------------------------------------------------------------- */

@@ -1,7 +1,8 @@
 /* The decision diagram: multi-terminal, interval-labelled, hash-consed. See docs/architecture.md.
  *
  * Levels, in order: protocol (0 TCP, 1 UDP), port, source class (high byte, low byte of the class),
- * source block, then string fields. A destination has one root for each diagram. */
+ * source block, whether the peer showed a certificate (0, 1), then string fields. A destination has one root for each
+ * diagram. */
 #ifndef MESH_IR_DIAGRAM_H
 #define MESH_IR_DIAGRAM_H
 
@@ -15,7 +16,7 @@
 #define TERMINAL_DEFAULT 0xffffffffu
 /* Audit terminals: index into audit_sets (0: the empty set). Route terminals: arm number. */
 
-enum level { LEVEL_PROTOCOL, LEVEL_PORT, LEVEL_SRC_HIGH, LEVEL_SRC_LOW, LEVEL_BLOCK, LEVEL_STRING };
+enum level { LEVEL_PROTOCOL, LEVEL_PORT, LEVEL_SRC_HIGH, LEVEL_SRC_LOW, LEVEL_BLOCK, LEVEL_VERIFIED, LEVEL_STRING };
 
 typedef uint32_t node_id; /* bit 31: a terminal, the rest indexes terminals */
 
@@ -64,9 +65,9 @@ struct decision {
 	bool refused;	/* the request is malformed (language.md 17): denied, `why_refused` says so */
 	const char *why_refused;
 };
-/* How the connection travels where everything is in order: a certificate is shown where the port takes one
- * and the source has one. */
-enum mesh_via model_via(const struct request *request);
+/* How the connection travels. Where it is not said, a certificate is shown to a port that wants one, by a
+ * source that has one. */
+enum mesh_via model_via(const struct policy *policy, const struct request *request);
 int model_decide(struct arena *arena, const struct policy *policy, const struct diagram *diagram,
 		 const struct request *request, struct decision *ret_decision);
 

@@ -54,10 +54,18 @@ enum diagram_op {
 #define DIAGRAM_HIDDEN 0x2000000u
 enum diagram_next { DIAGRAM_NEXT_DEFAULT, DIAGRAM_NEXT_HIDDEN, DIAGRAM_NEXT_ALLOW, DIAGRAM_NEXT_DENY };
 
+/* What ir/diagram_mtls.c makes once. */
+struct diagram_mtls {
+	node_id *strict;  /* by destination: ports; 0, or the node + 1 */
+	node_id unshown;  /* sources and protocols that never show a certificate */
+	node_id stranger; /* and of those, all but the node itself */
+};
+
 struct diagram *diagram_create(struct arena *arena, const struct policy *policy);
 struct diagram_dst *diagram_dst(const struct diagram *diagram, uint32_t dst);
 /* Where a rule's sources and port conditions are remembered: 0, or the node + 1. */
 node_id *diagram_sources_of(struct diagram *diagram, uint32_t rank);
+struct diagram_mtls *diagram_mtls(struct diagram *diagram);
 struct arena *diagram_arena(const struct diagram *diagram);
 const struct policy *diagram_policy(const struct diagram *diagram);
 
@@ -71,6 +79,8 @@ node_id diagram_member(struct diagram *diagram, uint32_t level, const struct ran
 node_id diagram_apply(struct diagram *diagram, enum diagram_op op, node_id a, node_id b);
 /* A boolean diagram with its ends renamed. */
 node_id diagram_label(struct diagram *diagram, node_id node, uint32_t yes, uint32_t no);
+/* NODE where the peer showed a certificate (VERIFIED) or none: it asks no more. */
+node_id diagram_where_verified(struct diagram *diagram, node_id node, bool verified);
 /* Audit set {RANK}. */
 uint32_t diagram_audit_single(struct diagram *diagram, uint32_t rank);
 /* True once a bound was passed: what is built from then on means nothing. */
@@ -84,6 +94,23 @@ node_id diagram_sources(struct diagram *diagram, const struct policy_sources *so
 node_id diagram_ports(struct diagram *diagram, const struct policy_targets *targets, uint32_t dst);
 node_id diagram_cond(struct diagram *diagram, const struct cond *cond, const struct diagram_fields *fields);
 bool range_set_has(const struct range_set *set, uint32_t value);
+
+/* ---- ir/diagram_mtls.c: NODE, of requests to DST, without those that cannot be ------------------ */
+
+struct diagram_ports {
+	VEC(struct range) at;
+};
+/* Of DST, those that are strict. */
+void diagram_strict_ports(struct arena *arena, const struct policy *policy, uint32_t dst, struct diagram_ports *ports);
+
+/* Nobody is verified who cannot be. */
+node_id diagram_asked(struct diagram *diagram, node_id node, uint32_t dst);
+/* And without those that a strict port refuses whatever the rules say; where they were is the default, or
+ * no. What peers without a certificate ask of it is not told apart. */
+node_id diagram_taken(struct diagram *diagram, node_id node, uint32_t dst);
+node_id diagram_taken_on(struct diagram *diagram, node_id node, uint32_t dst, const struct diagram_ports *strict);
+/* The part that rests on no certificate: not verified, and not to a strict port. */
+node_id diagram_in_clear(struct diagram *diagram, node_id node, uint32_t dst);
 
 /* ---- ir/diagram_field.c ------------------------------------------------------------------------ */
 

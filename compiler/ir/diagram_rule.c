@@ -120,6 +120,12 @@ static node_id port_atom(struct diagram *diagram, const struct cond *cond)
 	return diagram_apply(diagram, DIAGRAM_AND_NOT, keys_node(diagram, udp ? &none : &all, udp ? &all : &none), is);
 }
 
+static node_id verified_atom(struct diagram *diagram)
+{
+	struct range yes = {1, 1};
+	return diagram_member(diagram, LEVEL_VERIFIED, &(struct range_set){&yes, 1}, 1);
+}
+
 static bool pattern_is_of(const struct pattern *pattern, const struct cond *cond)
 {
 	enum pattern_kind kind = cond->op == OP_LIKE	  ? PATTERN_LIKE
@@ -174,7 +180,9 @@ node_id diagram_cond(struct diagram *diagram, const struct cond *cond, const str
 	if (!cond)
 		return diagram_yes(diagram);
 	if (cond->kind == COND_ATOM)
-		return field_is_l7(cond->field) ? string_atom(diagram, cond, fields) : port_atom(diagram, cond);
+		return cond->field == FIELD_VERIFIED ? verified_atom(diagram)
+		       : field_is_l7(cond->field)    ? string_atom(diagram, cond, fields)
+						     : port_atom(diagram, cond);
 	node_id left = diagram_cond(diagram, cond->left, fields);
 	if (cond->kind == COND_NOT)
 		return diagram_apply(diagram, DIAGRAM_AND_NOT, diagram_yes(diagram), left);

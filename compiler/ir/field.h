@@ -9,7 +9,7 @@ enum field {
 	FIELDS
 };
 
-enum field_type { FIELD_TYPE_PORT, FIELD_TYPE_STRING, FIELD_TYPE_KEYED };
+enum field_type { FIELD_TYPE_PORT, FIELD_TYPE_STRING, FIELD_TYPE_KEYED, FIELD_TYPE_YES_NO };
 
 /* The field written TEXT, or FIELDS. */
 enum field field_find(const char *text);

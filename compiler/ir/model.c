@@ -6,6 +6,7 @@ struct walk {
 	struct arena *arena;
 	const struct diagram *diagram;
 	const struct request *request; /* normalised */
+	bool verified;
 	const struct diagram_fields *fields;
 	bool opening; /* an http connection before its first request */
 };
@@ -39,7 +40,8 @@ static uint32_t string_value(const struct walk *walk, uint32_t number)
 static node_id walk_down(const struct walk *walk, node_id node)
 {
 	const struct request *request = walk->request;
-	const uint32_t known[] = {request->udp, request->port, request->src >> 8, request->src & 255, request->block};
+	const uint32_t known[] = {request->udp,	      request->port,  request->src >> 8,
+				  request->src & 255, request->block, walk->verified};
 	while (!diagram_is_terminal(node)) {
 		uint32_t level = diagram_level(walk->diagram, node), count;
 		if (level >= LEVEL_STRING && walk->opening)
@@ -91,17 +93,23 @@ static void take_verdict(const struct policy *policy, uint32_t dst, uint32_t ter
 	decision->rule = decision->allow ? terminal - TERMINAL_ALLOW : terminal;
 }
 
-enum mesh_via model_via(const struct request *request)
+enum mesh_via model_via(const struct policy *policy, const struct request *request)
 {
+	bool shown = request->verified == VERIFIED_UNSAID
+			     ? policy_mtls_mode(policy, request->dst, request->port) == MTLS_STRICT
+			     : request->verified == VERIFIED_YES;
 	if (request->src == CLASS_NODE)
 		return MESH_VIA_NODE;
-	return request->plain || request->udp || request->src == CLASS_WORLD ? MESH_VIA_WIRE : MESH_VIA_TUNNEL;
+	return shown && !request->udp && policy_shows_certificate(policy, request->src) &&
+			       policy_is_workload(policy, request->dst)
+		       ? MESH_VIA_TUNNEL
+		       : MESH_VIA_WIRE;
 }
 
 /* What the rules allow, and the port does not take. */
 static void refuse_plaintext(const struct policy *policy, const struct request *request, struct decision *decision)
 {
-	if (!decision->allow || model_via(request) != MESH_VIA_WIRE ||
+	if (!decision->allow || model_via(policy, request) != MESH_VIA_WIRE ||
 	    policy_mtls_mode(policy, request->dst, request->port) != MTLS_STRICT)
 		return;
 	decision->allow = decision->default_audit = false;
@@ -123,6 +131,7 @@ int model_decide(struct arena *arena, const struct policy *policy, const struct 
 	struct walk walk = {.arena = arena,
 			    .diagram = diagram,
 			    .request = &normal,
+			    .verified = model_via(policy, request) == MESH_VIA_TUNNEL,
 			    .fields = diagram_dst(diagram, request->dst)->fields,
 			    .opening = request->http && !request->method};
 	node_id root = diagram_root(diagram, DIAGRAM_VERDICT, request->dst);
@@ -159,6 +168,7 @@ static struct walk walk_of(struct arena *arena, const struct diagram *diagram, c
 	return (struct walk){.arena = arena,
 			     .diagram = diagram,
 			     .request = normal,
+			     .verified = model_via(diagram_policy(diagram), request) == MESH_VIA_TUNNEL,
 			     .fields = diagram_dst(diagram, request->dst)->fields,
 			     .opening = request->http && !request->method};
 }

@@ -32,7 +32,7 @@ struct plan {
 	VEC(struct mesh_vector) vectors;
 	VEC(struct mesh_address_vector) addresses;
 	VEC(struct mesh_packet_vector) packets;
-	bool has_set_retval;
+	bool has_set_retval, asks_verified;
 };
 
 /* Steps of the branchless search over the address intervals. */

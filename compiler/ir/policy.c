@@ -57,6 +57,17 @@ uint32_t policy_block(const struct policy *policy, unsigned __int128 address)
 	return hi ? policy->intervals.at[lo].block : 0;
 }
 
+bool policy_is_workload(const struct policy *policy, uint32_t class)
+{
+	enum class_kind kind = policy->classes.at[class].kind;
+	return kind == CLASS_OTHER || kind == CLASS_NAMESPACE || kind == CLASS_SERVICE;
+}
+
+bool policy_shows_certificate(const struct policy *policy, uint32_t class)
+{
+	return class < policy->sources && class != CLASS_UNKNOWN && class != CLASS_WORLD && class != CLASS_NODE;
+}
+
 void policy_release(struct policy *policy)
 {
 	for (size_t i = 0; policy && i < policy->services.len; i++) {

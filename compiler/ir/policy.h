@@ -120,7 +120,7 @@ struct policy_targets {
 };
 
 enum cond_kind { COND_ATOM, COND_AND, COND_OR, COND_NOT };
-enum cond_op { OP_EQ, OP_NE, OP_IN, OP_RANGE, OP_LIKE, OP_MATCHES, OP_HAS };
+enum cond_op { OP_EQ, OP_NE, OP_IN, OP_RANGE, OP_LIKE, OP_MATCHES, OP_HAS, OP_IS };
 struct cond {
 	enum cond_kind kind;
 	const struct cond *left, *right; /* NOT: left only */
@@ -176,11 +176,12 @@ struct policy_never {
 struct request_header {
 	const char *name, *value; /* name lower case, value as sent */
 };
+enum verified { VERIFIED_UNSAID, VERIFIED_NO, VERIFIED_YES };
 struct request {
 	uint32_t src, block, dst;
 	bool udp;
 	uint16_t port;			  /* the workload's */
-	bool plain;			  /* no certificate is shown; else one is, wherever the port takes one */
+	enum verified verified;		  /* did the peer show a certificate? Unsaid: where the port wants one */
 	bool http;			  /* the destination port is http or grpc */
 	const char *method, *host, *path; /* NULL: absent (opening of a connection) */
 	VEC(struct request_header) headers;
@@ -205,6 +206,7 @@ struct policy_mtls {
 	enum mtls_mode mode;
 	struct range_set classes; /* scope: destination classes */
 	uint32_t port;		  /* 0: every */
+	const char *scope;	  /* "mesh", "namespace shop", "shop/reviews" */
 	const char *until;	  /* PERMISSIVE: the last day, YYYY-MM-DD; else NULL */
 	struct span span;
 };
@@ -227,6 +229,7 @@ struct policy {
 	VEC(struct policy_never) nevers;
 	VEC(struct policy_test) tests;
 	VEC(struct policy_mtls) mtls;
+	bool asks_verified;	   /* some rule's condition has peer.verified */
 	const char *source_digest; /* "sha256:..." of the text, files in order of names */
 };
 
@@ -241,6 +244,10 @@ enum mtls_mode policy_mtls_mode(const struct policy *policy, uint32_t dst, uint3
 
 /* The number of the block that ADDRESS (v4 mapped) lies in; 0: in none that is named. */
 uint32_t policy_block(const struct policy *policy, unsigned __int128 address);
+
+/* A destination that certificates can be shown to, and a source that can show one. */
+bool policy_is_workload(const struct policy *policy, uint32_t class);
+bool policy_shows_certificate(const struct policy *policy, uint32_t class);
 
 /* Gives the JSON back, which is in no arena. */
 void policy_release(struct policy *policy);

@@ -279,7 +279,8 @@ static int take_from(struct reading *reading, const json_t *from)
 		return -EINVAL;
 	if (verified && !json_is_boolean(verified))
 		return refuse(reading, "'verified' wants true or false");
-	reading->request.plain = json_is_false(verified);
+	if (verified)
+		reading->request.verified = json_is_true(verified) ? VERIFIED_YES : VERIFIED_NO;
 	if (!service && !ns && !spiffe && !address)
 		return refuse(reading, "'from' names nobody");
 	reading->request.src = CLASS_WORLD;
@@ -521,6 +522,24 @@ static int take_http(struct reading *reading, const json_t *line)
 	return 0;
 }
 
+/* Nobody is verified who cannot show a certificate, or to whom none can be shown. */
+static int check_verified(struct reading *reading)
+{
+	const struct policy *policy = reading->policy;
+	const struct request *request = &reading->request;
+	if (request->verified != VERIFIED_YES)
+		return 0;
+	if (!policy_shows_certificate(policy, request->src))
+		return refuse(reading, "'verified': %s shows no certificate: say its service or its `spiffe`",
+			      policy->classes.at[request->src].name);
+	if (request->udp)
+		return refuse(reading, "'verified': no certificate is shown over udp");
+	if (request->dst != CLASS_UNKNOWN && !policy_is_workload(policy, request->dst))
+		return refuse(reading, "'verified': only a workload is shown a certificate, not %s",
+			      policy->classes.at[request->dst].name);
+	return 0;
+}
+
 int request_read(struct arena *arena, const struct policy *policy, const json_t *line, struct request *ret_request,
 		 char why[REQUEST_WHY_BYTES])
 {
@@ -541,6 +560,8 @@ int request_read(struct arena *arena, const struct policy *policy, const json_t 
 		r = take_to(&reading, to);
 	if (!r)
 		r = take_http(&reading, line);
+	if (!r)
+		r = check_verified(&reading);
 	if (!r)
 		*ret_request = reading.request;
 	return r;

@@ -1,5 +1,8 @@
 #include "ir/witness.h"
 
+#include "ir/ast.h"
+#include "ir/request.h"
+
 #include <errno.h>
 
 uint32_t witness_next(const struct diagram_fields *fields, uint32_t first)
@@ -44,4 +47,41 @@ int witness_text(struct arena *arena, const struct diagram_fields *fields, uint3
 	if (automaton_witness(arena, automata, wanted, count, ret_text))
 		return -E2BIG;
 	return *ret_text != NULL;
+}
+
+/* ---- Kept ------------------------------------------------------------------------------------------ */
+
+struct witnesses witnesses_create(struct arena *arena)
+{
+	return (struct witnesses){.arena = arena, .known = {.arena = arena}};
+}
+
+static const struct automaton *normal_of(struct witnesses *witnesses, enum field field)
+{
+	struct pattern pattern = {PATTERN_RE, request_field_pattern(field), false};
+	struct automaton *automaton;
+	const char *why;
+	size_t bad;
+	if (!witnesses->normal[field] && automaton_make(witnesses->arena, &pattern, 1, &automaton, &bad, &why) == 0)
+		witnesses->normal[field] = automaton;
+	return witnesses->normal[field];
+}
+
+struct witness witness_find(struct witnesses *witnesses, const struct diagram_fields *fields, uint32_t first,
+			    const uint32_t *classes)
+{
+	struct text key = {.arena = witnesses->arena};
+	uint32_t end = witness_next(fields, first);
+	text_add(&key, "%p %u", (const void *)fields, first);
+	for (uint32_t i = first; i < end; i++)
+		text_add(&key, " %x", classes[i]);
+	const char *name = text_end(&key);
+	struct witness *witness = table_get(&witnesses->known, name);
+	if (witness)
+		return *witness;
+	witness = arena_alloc(witnesses->arena, sizeof(*witness));
+	witness->answer = witness_text(witnesses->arena, fields, first, classes,
+				       normal_of(witnesses, fields->at[first].field), &end, &witness->text);
+	table_put(&witnesses->known, name, witness);
+	return *witness;
 }

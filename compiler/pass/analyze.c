@@ -9,6 +9,7 @@
 enum {
 	WITNESS_LIMIT = 1 << 20, /* pairs of nodes that one proof may look at behind the L4 levels */
 	PORT_FIRST = 1,		 /* nobody is asked on port 0 */
+	UNSAID = 2,		 /* as LEVEL_VERIFIED: either way */
 	COVER_LIMIT = 1 << 20,	 /* destinations of shadowed rules that are looked at for who hides them */
 };
 
@@ -25,7 +26,20 @@ struct analyzer {
 	struct diags *diags;
 	size_t covered; /* destinations that report_shadowed looked at */
 	struct hunted barren;
+	node_id *taken; /* by destination: verdicts as its ports take requests; made when asked for */
 };
+
+static node_id taken_root(struct analyzer *analyzer, uint32_t dst)
+{
+	struct diagram *diagram = analyzer->diagram;
+	if (!analyzer->taken) {
+		analyzer->taken = arena_alloc(analyzer->arena, analyzer->policy->classes.len * sizeof(node_id));
+		memset(analyzer->taken, 0xff, analyzer->policy->classes.len * sizeof(node_id));
+	}
+	if (analyzer->taken[dst] == UINT32_MAX)
+		analyzer->taken[dst] = diagram_taken(diagram, diagram_root(diagram, DIAGRAM_VERDICT, dst), dst);
+	return analyzer->taken[dst];
+}
 
 /* ---- Searching for an allowed request ------------------------------------------------------------ */
 
@@ -125,7 +139,7 @@ static bool find_below(struct search *search, node_id verdict, node_id wanted, u
 			search->values[level] = from > least ? from : least;
 			if (hi >= least && find(search, v[i].child, w[k].child))
 				return true;
-			search->values[level] = least;
+			search->values[level] = level == LEVEL_VERIFIED ? UNSAID : least;
 		} else {
 			search->classes[level - LEVEL_STRING] = WITNESS_FREE;
 		}
@@ -172,6 +186,7 @@ static void search_begin(struct search *search, struct analyzer *analyzer, uint3
 				  .barren = &analyzer->barren};
 	uint32_t fields = diagram_dst(analyzer->diagram, dst)->fields->count;
 	search->values[LEVEL_PORT] = PORT_FIRST;
+	search->values[LEVEL_VERIFIED] = UNSAID;
 	search->classes = arena_alloc(analyzer->arena, fields * sizeof(*search->classes));
 	search->texts = arena_alloc(analyzer->arena, fields * sizeof(*search->texts));
 	memset(search->classes, 0xff, fields * sizeof(*search->classes));
@@ -213,11 +228,12 @@ static const char *request_words(const struct search *search)
 	struct analyzer *analyzer = search->analyzer;
 	const struct policy *policy = analyzer->policy;
 	uint32_t src = search->values[LEVEL_SRC_HIGH] << 8 | search->values[LEVEL_SRC_LOW];
-	return arena_printf(analyzer->arena, "from %s%s to %s %s port %u%s",
+	static const char *const shown[] = {" without a certificate", " with a certificate", ""};
+	return arena_printf(analyzer->arena, "from %s%s%s to %s %s port %u%s",
 			    src < policy->classes.len ? policy->classes.at[src].name : "?",
-			    block_text(analyzer, search->values[LEVEL_BLOCK]), policy->classes.at[search->dst].name,
-			    search->values[LEVEL_PROTOCOL] ? "udp" : "tcp", search->values[LEVEL_PORT],
-			    strings_text(search));
+			    block_text(analyzer, search->values[LEVEL_BLOCK]), shown[search->values[LEVEL_VERIFIED]],
+			    policy->classes.at[search->dst].name, search->values[LEVEL_PROTOCOL] ? "udp" : "tcp",
+			    search->values[LEVEL_PORT], strings_text(search));
 }
 
 static void report_never(struct analyzer *analyzer, const struct policy_never *never, const struct search *search,
@@ -255,8 +271,8 @@ static void prove_never(struct analyzer *analyzer, const struct policy_never *ne
 		if (ports == diagram_no(diagram) || dst == CLASS_UNKNOWN || dst == CLASS_CONFLICT)
 			continue;
 		search_begin(&search, analyzer, dst);
-		if (find(&search, diagram_root(diagram, DIAGRAM_VERDICT, dst),
-			 diagram_apply(diagram, DIAGRAM_AND, from, ports))) {
+		if (find(&search, taken_root(analyzer, dst),
+			 diagram_taken(diagram, diagram_apply(diagram, DIAGRAM_AND, from, ports), dst))) {
 			report_never(analyzer, never, &search, "");
 			return;
 		}
@@ -309,14 +325,15 @@ static bool hop(struct analyzer *analyzer, const struct policy_never *never, str
 		if (dst == CLASS_CONFLICT || (!on && ports == diagram_no(diagram)))
 			continue;
 		search_begin(&search, analyzer, dst);
-		if (ports != diagram_no(diagram) && find(&search, diagram_root(diagram, DIAGRAM_VERDICT, dst),
-							 diagram_apply(diagram, DIAGRAM_AND, from, ports))) {
+		node_id comes = diagram_taken(diagram, from, dst);
+		if (ports != diagram_no(diagram) &&
+		    find(&search, taken_root(analyzer, dst), diagram_apply(diagram, DIAGRAM_AND, comes, ports))) {
 			report_never(analyzer, never, &search,
 				     class == UINT32_MAX ? "" : chain_text(analyzer, chain, class));
 			return false;
 		}
 		search_begin(&search, analyzer, dst);
-		if (!on || !find(&search, diagram_root(diagram, DIAGRAM_VERDICT, dst), from))
+		if (!on || !find(&search, taken_root(analyzer, dst), comes))
 			continue;
 		chain->reached[dst] = true;
 		chain->via[dst] = class == UINT32_MAX ? dst : class;
@@ -339,7 +356,17 @@ static void prove_through_any(struct analyzer *analyzer, const struct policy_nev
 
 /* ---- Rules ------------------------------------------------------------------------------------------ */
 
-static bool matches_something(struct analyzer *analyzer, const struct policy_rule *rule, bool *ret_gave_up)
+/* The requests to DST that RULE speaks of: an allow, of those that the port takes. */
+static node_id rule_at(struct analyzer *analyzer, const struct policy_rule *rule, uint32_t dst)
+{
+	struct diagram *diagram = analyzer->diagram;
+	node_id node = diagram_rule(diagram, rule->rank, dst);
+	return rule->effect == VERDICT_ALLOW ? diagram_taken(diagram, node, dst) : diagram_asked(diagram, node, dst);
+}
+
+/* *RET_REFUSED: it matches some that are refused for want of a certificate. */
+static bool matches_something(struct analyzer *analyzer, const struct policy_rule *rule, bool *ret_gave_up,
+			      bool *ret_refused)
 {
 	struct diagram *diagram = analyzer->diagram;
 	struct search search;
@@ -347,9 +374,11 @@ static bool matches_something(struct analyzer *analyzer, const struct policy_rul
 		for (uint32_t k = 0; k < rule->to.in.at[i].classes.count; k++)
 			for (uint32_t dst = rule->to.in.at[i].classes.at[k].lo;
 			     dst <= rule->to.in.at[i].classes.at[k].hi; dst++) {
-				node_id node = diagram_rule(diagram, rule->rank, dst);
-				if (node == diagram_no(diagram))
+				node_id node = rule_at(analyzer, rule, dst);
+				if (node == diagram_no(diagram)) {
+					*ret_refused |= diagram_rule(diagram, rule->rank, dst) != node;
 					continue;
+				}
 				if (!rule->l7)
 					return true;
 				search_begin(&search, analyzer, dst);
@@ -361,15 +390,17 @@ static bool matches_something(struct analyzer *analyzer, const struct policy_rul
 	return false;
 }
 
-/* Marks every rule that some request ends in. */
-static void mark_deciding(struct analyzer *analyzer, node_id node, bool *seen, bool *decides)
+/* Marks every rule of EFFECT that some request ends in. */
+static void mark_deciding(struct analyzer *analyzer, enum policy_verdict effect, node_id node, bool *seen,
+			  bool *decides)
 {
 	const struct diagram *diagram = analyzer->diagram;
 	uint32_t count;
 	if (diagram_is_terminal(node)) {
 		uint32_t terminal = diagram_terminal(diagram, node);
-		if (terminal != TERMINAL_DEFAULT)
-			decides[terminal >= TERMINAL_ALLOW ? terminal - TERMINAL_ALLOW : terminal] = true;
+		bool allows = terminal >= TERMINAL_ALLOW;
+		if (terminal != TERMINAL_DEFAULT && allows == (effect == VERDICT_ALLOW))
+			decides[allows ? terminal - TERMINAL_ALLOW : terminal] = true;
 		return;
 	}
 	if (seen[node])
@@ -377,7 +408,37 @@ static void mark_deciding(struct analyzer *analyzer, node_id node, bool *seen, b
 	seen[node] = true;
 	const struct diagram_edge *edges = diagram_edges(diagram, node, &count);
 	for (uint32_t i = 0; i < count; i++)
-		mark_deciding(analyzer, edges[i].child, seen, decides);
+		mark_deciding(analyzer, effect, edges[i].child, seen, decides);
+}
+
+/* A deny has its say of a request that the port would refuse as well; an allow has none. */
+static node_id decided_root(struct analyzer *analyzer, enum policy_verdict effect, uint32_t dst)
+{
+	struct diagram *diagram = analyzer->diagram;
+	return effect == VERDICT_ALLOW ? taken_root(analyzer, dst)
+				       : diagram_asked(diagram, diagram_root(diagram, DIAGRAM_VERDICT, dst), dst);
+}
+
+static bool *find_deciding(struct analyzer *analyzer)
+{
+	const struct policy *policy = analyzer->policy;
+	bool *decides = arena_alloc(analyzer->arena, policy->rules.len + 1);
+	node_id *roots = arena_alloc(analyzer->arena, policy->classes.len * sizeof(*roots));
+	for (int effect = VERDICT_DENY; effect <= VERDICT_ALLOW; effect++) {
+		for (uint32_t dst = 0; dst < policy->classes.len; dst++)
+			roots[dst] = decided_root(analyzer, effect, dst);
+		bool *seen = arena_alloc(analyzer->arena, diagram_nodes(analyzer->diagram) + 1);
+		for (uint32_t dst = 0; dst < policy->classes.len; dst++)
+			mark_deciding(analyzer, effect, roots[dst], seen, decides);
+	}
+	return decides;
+}
+
+static void report_unreachable(struct analyzer *analyzer, const struct policy_rule *rule, bool refused)
+{
+	diag_add(analyzer->diags, DIAG_UNREACHABLE, rule->span, "rule '%s' can match no request", rule->name)->note =
+		refused ? "a strict port takes nothing without a certificate; the world, the node and udp show none"
+			: "its sources, ports or conditions exclude each other";
 }
 
 static void cover_target(struct analyzer *analyzer, const struct policy_rule *rule, struct range dsts,
@@ -385,9 +446,9 @@ static void cover_target(struct analyzer *analyzer, const struct policy_rule *ru
 {
 	struct diagram *diagram = analyzer->diagram;
 	for (uint32_t dst = dsts.lo; dst <= dsts.hi && !cover->gave_up; dst++) {
-		node_id node = diagram_rule(diagram, rule->rank, dst);
+		node_id node = rule_at(analyzer, rule, dst);
 		if (node != diagram_no(diagram))
-			cover_add(diagram, diagram_root(diagram, DIAGRAM_VERDICT, dst), node, cover);
+			cover_add(diagram, decided_root(analyzer, rule->effect, dst), node, cover);
 		cover->gave_up |= ++analyzer->covered > COVER_LIMIT;
 	}
 }
@@ -440,20 +501,30 @@ static void report_shadowed(struct analyzer *analyzer, const struct policy_rule 
 static void check_rules(struct analyzer *analyzer)
 {
 	const struct policy *policy = analyzer->policy;
-	bool *seen = arena_alloc(analyzer->arena, diagram_nodes(analyzer->diagram) + 1);
-	bool *decides = arena_alloc(analyzer->arena, policy->rules.len + 1);
-	for (uint32_t dst = 0; dst < policy->classes.len; dst++)
-		mark_deciding(analyzer, diagram_root(analyzer->diagram, DIAGRAM_VERDICT, dst), seen, decides);
+	const bool *decides = find_deciding(analyzer);
 	for (size_t i = 0; i < policy->rules.len; i++) {
 		const struct policy_rule *rule = &policy->rules.at[i];
-		bool gave_up = false;
-		if (!matches_something(analyzer, rule, &gave_up) && !gave_up)
-			diag_add(analyzer->diags, DIAG_UNREACHABLE, rule->span, "rule '%s' can match no request",
-				 rule->name)
-				->note = "its sources, ports or conditions exclude each other";
+		bool gave_up = false, refused = false;
+		if (!matches_something(analyzer, rule, &gave_up, &refused) && !gave_up)
+			report_unreachable(analyzer, rule, refused);
 		else if (!decides[i] && rule->effect != VERDICT_AUDIT)
 			report_shadowed(analyzer, rule);
 	}
+}
+
+/* Does it let anybody to a workload who shows no certificate? Who goes elsewhere is known where he leaves. */
+static bool rests_on_address(struct analyzer *analyzer, const struct policy_rule *rule)
+{
+	struct diagram *diagram = analyzer->diagram;
+	for (size_t i = 0; i < rule->to.in.len; i++)
+		for (uint32_t k = 0; k < rule->to.in.at[i].classes.count; k++)
+			for (uint32_t dst = rule->to.in.at[i].classes.at[k].lo;
+			     dst <= rule->to.in.at[i].classes.at[k].hi; dst++)
+				if (policy_is_workload(analyzer->policy, dst) &&
+				    diagram_in_clear(diagram, diagram_rule(diagram, rule->rank, dst), dst) !=
+					    diagram_no(diagram))
+					return true;
+	return false;
 }
 
 /* Without mTLS an identity is a source address. One note: the first of them stands for all. */
@@ -462,12 +533,9 @@ static void check_address_only(struct analyzer *analyzer)
 	const struct policy *policy = analyzer->policy;
 	const struct policy_rule *first = NULL;
 	size_t count = 0;
-	for (size_t i = 0; i < policy->mtls.len; i++)
-		if (policy->mtls.at[i].mode == MTLS_STRICT)
-			return;
 	for (size_t i = 0; i < policy->rules.len; i++) {
 		const struct policy_rule *rule = &policy->rules.at[i];
-		if (rule->effect != VERDICT_ALLOW)
+		if (rule->effect != VERDICT_ALLOW || !rests_on_address(analyzer, rule))
 			continue;
 		if (!first || rule->span.file < first->span.file ||
 		    (rule->span.file == first->span.file && rule->span.offset < first->span.offset))

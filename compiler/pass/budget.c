@@ -2,14 +2,13 @@
  * function's path is part of its caller's; a round of bpf_loop is its callback's, times the bound. */
 #include "pass/budget.h"
 
+#include "base/apart.h"
+
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <gelf.h>
 #include <linux/bpf.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #define NOWHERE UINT32_MAX
 
@@ -377,35 +376,35 @@ static int silent(enum libbpf_print_level level, const char *format, va_list arg
 /* A generation's own maps (runtime/generation.c); the others are the node's. */
 static bool map_is_own(const char *name)
 {
-	static const char *const own[] = {"classes", "vips", "backends", "vectors", "answers"};
+	static const char *const own[] = {"classes", "vips", "backends", "ids", "vectors", "answers"};
 	for (size_t i = 0; i < sizeof(own) / sizeof(*own); i++)
 		if (strcmp(name, own[i]) == 0)
 			return true;
 	return strstr(name, ".rodata") || strstr(name, ".data") || strstr(name, ".bss");
 }
 
-/* libbpf (1.1) believes an object's types: where they are spoilt it is a child that dies of them. */
-static bool libbpf_survives(const void *object, size_t len)
+struct opening {
+	const void *object;
+	size_t len;
+};
+
+static void try_open(void *context, struct apart *ret)
 {
-	struct rlimit none = {0, 0};
-	int status = -1;
-	pid_t pid = fork();
-	if (pid == 0) {
-		setrlimit(RLIMIT_CORE, &none);
-		close(STDERR_FILENO);
-		bpf_object__close(bpf_object__open_mem(object, len, NULL));
-		_exit(0);
-	}
-	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		continue;
-	return status == 0;
+	const struct opening *opening = context;
+	libbpf_set_print(silent);
+	struct bpf_object *opened = bpf_object__open_mem(opening->object, opening->len, NULL);
+	ret->result = opened ? 0 : -EINVAL;
+	bpf_object__close(opened);
 }
 
 static int read_maps(struct reader *reader, const void *object, size_t len, struct budget *budget)
 {
 	const struct bpf_map *map;
+	/* libbpf 1.1.2 does not survive every broken BTF. */
+	if (apart_run(try_open, &(struct opening){object, len}, NULL, NULL))
+		return refuse(reader, "libbpf cannot open the object");
 	libbpf_print_fn_t before = libbpf_set_print(silent);
-	struct bpf_object *opened = libbpf_survives(object, len) ? bpf_object__open_mem(object, len, NULL) : NULL;
+	struct bpf_object *opened = bpf_object__open_mem(object, len, NULL);
 	libbpf_set_print(before);
 	if (!opened)
 		return refuse(reader, "libbpf cannot open the object");

@@ -110,25 +110,45 @@ static json_t *manifest_audits(const struct diagram *diagram)
 	return audits;
 }
 
+static json_t *manifest_mtls(const struct policy *policy)
+{
+	static const char *const modes[] = {"off", "permissive", "strict"};
+	json_t *all = json_array();
+	for (size_t i = 0; i < policy->mtls.len; i++) {
+		const struct policy_mtls *mtls = &policy->mtls.at[i];
+		json_t *statement = json_pack("{s:s, s:s}", "mode", modes[mtls->mode], "scope", mtls->scope);
+		if (mtls->port)
+			json_object_set_new(statement, "port", json_integer(mtls->port));
+		if (mtls->until)
+			json_object_set_new(statement, "until", json_string(mtls->until));
+		json_array_append_new(all, statement);
+	}
+	return all;
+}
+
 static json_t *manifest_make(struct run *run, const struct plan *plan, const struct bundle_options *options)
 {
-	return json_pack("{s:i, s:s, s:s, s:I, s:s, s:s, s:[s], s:o, s:o, s:o, s:o, s:o, s:o, s:{s:i, s:i, s:i}}",
+	return json_pack("{s:i, s:s, s:s, s:I, s:s, s:s, s:[s], s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:{s:i, s:i, s:i}}",
 			 "abi", MESH_ABI, "mesh", run->policy->mesh, "trust", run->policy->trust, "version",
 			 (json_int_t)options->version, "digest", policy_digest(run), "target", options->target, "needs",
 			 "bpf_loop", "classes", manifest_classes(run->policy), "intervals",
 			 manifest_intervals(run->policy), "services", manifest_services(run->policy), "sets",
 			 manifest_sets(run), "rules", manifest_rules(run->policy), "audits",
-			 manifest_audits(run->diagram), "budget", "tables_bytes", (int)plan_bytes(plan), "cells",
-			 (int)plan->cells.len, "diagram_nodes", (int)diagram_nodes(run->diagram));
+			 manifest_audits(run->diagram), "mtls", manifest_mtls(run->policy), "budget", "tables_bytes",
+			 (int)plan_bytes(plan), "cells", (int)plan->cells.len, "diagram_nodes",
+			 (int)diagram_nodes(run->diagram));
 }
 
 static json_t *where_make(struct run *run)
 {
-	json_t *rules = json_array();
+	json_t *rules = json_array(), *mtls = json_array();
+	for (size_t i = 0; i < run->policy->mtls.len; i++)
+		json_array_append_new(
+			mtls, json_string(sources_where(run->arena, &run->sources, run->policy->mtls.at[i].span)));
 	for (size_t i = 0; i < run->policy->rules.len; i++)
 		json_array_append_new(
 			rules, json_string(sources_where(run->arena, &run->sources, run->policy->rules.at[i].span)));
-	return json_pack("{s:s, s:o}", "source", run->policy->source_digest, "rules", rules);
+	return json_pack("{s:s, s:o, s:o}", "source", run->policy->source_digest, "rules", rules, "mtls", mtls);
 }
 
 static int file_compare(const void *left, const void *right)

@@ -535,6 +535,7 @@ static void check_leaf(struct checker *checker, const struct ast_decl *rule, str
 		check_rule_port(checker, rule, leaf);
 	if (leaf->kind == DECL_EXTERNAL) {
 		facts->speaks.l4 = true;
+		facts->speaks.foreign = leaf->name.text;
 		facts->speaks.culprit = leaf->name.text;
 		return;
 	}
@@ -561,6 +562,8 @@ static void check_targets(struct checker *checker, const struct ast_decl *rule, 
 		} else if (ref->kind != REF_NAME) {
 			facts->speaks.l4 = true;
 			facts->speaks.culprit = ref->kind == REF_ANY ? "any" : "world";
+			if (ref->kind == REF_WORLD)
+				facts->speaks.foreign = "world";
 		} else {
 			struct ast_decl *decl = ast_lookup(checker->arena, checker->ast, rule, ref->name.text);
 			struct ast_decl **leaves = &decl;

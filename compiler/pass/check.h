@@ -18,6 +18,8 @@ struct checker {
 struct speaks {
 	bool l4, http, grpc;
 	const char *culprit; /* one that speaks neither http nor grpc */
+	const char *foreign; /* one that is no workload: nobody shows it a certificate */
+	bool is_route;
 };
 
 void check_selector(struct checker *checker, const struct ast_expr *expr);

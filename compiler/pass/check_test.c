@@ -51,7 +51,7 @@ static void check_splits(struct checker *checker, const struct ast_decl *service
 void check_route(struct checker *checker, struct ast_decl *decl)
 {
 	const struct ast_decl *service = decl->bound;
-	struct speaks speaks = {0};
+	struct speaks speaks = {.is_route = true};
 	const struct ast_arm *last = NULL;
 	bool sticky = false;
 	check_speaks(service, NULL, &speaks);
@@ -105,25 +105,45 @@ static void check_test_port(struct checker *checker, const struct ast_expect *ex
 		diag_add(checker->diags, DIAG_BAD_TEST, expect->to->span, "say the port: `port N`");
 }
 
+/* "true" is said of a source that has a certificate; of several, those that have none are left out. */
+static void check_shown(struct checker *checker, const struct ast_expect *expect, const struct ast_with *with,
+			const struct speaks *speaks)
+{
+	struct ast_expr atom = {.name = with->name, .key = with->key, .op = AST_IS, .span = with->span};
+	const struct ast_ref *from = expect->from->in;
+	bool yes = strcmp(with->value.text, "true") == 0;
+	check_condition(checker, &atom, speaks);
+	if (!yes && strcmp(with->value.text, "false") != 0)
+		diag_add(checker->diags, DIAG_BAD_VALUE, with->value.span, "'%s' is \"true\" or \"false\"",
+			 with->name.text);
+	else if (yes && !from->next && (from->kind == REF_WORLD || from->kind == REF_NODE || from->kind == REF_ADDRESS))
+		diag_add(checker->diags, DIAG_BAD_TEST, with->span, "this source shows no certificate");
+}
+
 static void check_with(struct checker *checker, const struct ast_expect *expect, const struct ast_decl *to)
 {
 	struct speaks speaks = {.l4 = !to || to->kind != DECL_SERVICE};
-	bool method = false;
+	bool method = false, l7 = false;
 	if (!expect->with)
 		return;
-	if (!speaks.l4)
+	if (speaks.l4)
+		speaks.foreign = to ? to->name.text : expect->to->in->kind == REF_WORLD ? "world" : "an address";
+	else
 		check_speaks(to, expect->to->ports, &speaks);
 	for (const struct ast_with *with = expect->with; with; with = with->next) {
 		enum field field = field_find(with->name.text);
 		/* Any value is fine: a malformed request is one too. */
 		struct ast_expr atom = {.name = with->name, .key = with->key, .op = AST_LIKE, .span = with->span};
-		if (field < FIELDS && !field_is_l7(field))
+		l7 |= field == FIELDS || field_is_l7(field);
+		if (field == FIELD_VERIFIED)
+			check_shown(checker, expect, with, &speaks);
+		else if (field < FIELDS && !field_is_l7(field))
 			diag_add(checker->diags, DIAG_BAD_TEST, with->span, "the port is said by `port N`");
 		else
 			check_condition(checker, &atom, &speaks);
 		method |= field == FIELD_METHOD || field == FIELD_GRPC_METHOD;
 	}
-	if (!method)
+	if (l7 && !method)
 		diag_add(checker->diags, DIAG_BAD_TEST, expect->with->span,
 			 "a request has a method: add http.method = \"GET\"");
 }

@@ -56,9 +56,23 @@ static void unknown_field(struct checker *checker, const struct ast_expr *expr)
 	diag->fix_span = (struct span){expr->name.span.file, expr->name.span.offset, strlen(expr->name.text)};
 }
 
+/* Whether a certificate was shown, the receiver knows. */
+static void check_receiver(struct checker *checker, const struct ast_expr *expr, const struct speaks *speaks)
+{
+	if (speaks->is_route)
+		diag_add(checker->diags, DIAG_UNKNOWN_FIELD, expr->name.span,
+			 "a route cannot ask for '%s': its arm is taken before any certificate is shown",
+			 expr->name.text);
+	else if (speaks->foreign)
+		diag_add(checker->diags, DIAG_UNKNOWN_FIELD, expr->name.span,
+			 "'%s' needs a destination that is a workload: not so '%s'", expr->name.text, speaks->foreign);
+}
+
 static void check_available(struct checker *checker, const struct ast_expr *expr, enum field field,
 			    const struct speaks *speaks)
 {
+	if (field == FIELD_VERIFIED)
+		check_receiver(checker, expr, speaks);
 	if (!field_is_l7(field))
 		return;
 	bool wants_grpc = field == FIELD_GRPC_METHOD;
@@ -99,6 +113,22 @@ static void check_text_values(struct checker *checker, const struct ast_expr *ex
 	}
 }
 
+static void check_yes_no(struct checker *checker, const struct ast_expr *expr)
+{
+	if (expr->op == AST_IS)
+		return;
+	const char *value = expr->values && !expr->values->next ? expr->values->text : "";
+	bool yes = strcmp(value, "true") == 0, no = strcmp(value, "false") == 0;
+	struct diag *diag =
+		diag_add(checker->diags, DIAG_BAD_OPERATOR, expr->span,
+			 "'%s' is yes or no: write it alone, or `not %s`", expr->name.text, expr->name.text);
+	if ((!yes && !no) || (expr->op != AST_EQ && expr->op != AST_NE))
+		return;
+	diag->fix = arena_printf(checker->arena, "%s%s", yes == (expr->op == AST_EQ) ? "" : "not ", expr->name.text);
+	diag->fix_span = expr->span;
+	diag->fix_sure = true;
+}
+
 static void check_key(struct checker *checker, const struct ast_expr *expr, enum field field)
 {
 	bool keyed = field_type(field) == FIELD_TYPE_KEYED, bad = expr->key && !expr->key[0];
@@ -131,7 +161,11 @@ void check_condition(struct checker *checker, const struct ast_expr *expr, const
 	}
 	check_available(checker, expr, field, speaks);
 	check_key(checker, expr, field);
-	if (field_type(field) == FIELD_TYPE_PORT)
+	if (field_type(field) == FIELD_TYPE_YES_NO)
+		check_yes_no(checker, expr);
+	else if (expr->op == AST_IS)
+		bad_operator(checker, expr, "it is not yes or no, so compare it");
+	else if (field_type(field) == FIELD_TYPE_PORT)
 		check_port_values(checker, expr);
 	else
 		check_text_values(checker, expr, field);

@@ -12,6 +12,28 @@ enum {
 	LAST_PORT = 65535,
 };
 
+/* ---- Ranges --------------------------------------------------------------------------------------- */
+
+static int range_compare(const void *left, const void *right)
+{
+	const struct range *a = left, *b = right;
+	return a->lo != b->lo ? (a->lo < b->lo ? -1 : 1) : (a->hi > b->hi) - (a->hi < b->hi);
+}
+
+static size_t merge_ranges(struct range *at, size_t len)
+{
+	size_t out = 0;
+	if (len)
+		qsort(at, len, sizeof(*at), range_compare);
+	for (size_t i = 0; i < len; i++) {
+		if (out && at[i].lo <= at[out - 1].hi + 1)
+			at[out - 1].hi = at[i].hi > at[out - 1].hi ? at[i].hi : at[out - 1].hi;
+		else
+			at[out++] = at[i];
+	}
+	return out;
+}
+
 /* ---- Shares --------------------------------------------------------------------------------------- */
 
 static int share_compare(const void *left, const void *right)
@@ -186,25 +208,39 @@ static node_id web_ports(struct diff *diff, const struct pair_target *target)
 	return all;
 }
 
+/* Ports that take no plaintext on one side at least: that is told by the modes, and here requests are those that
+ * show a certificate. */
+static struct diagram_ports strict_ports(struct diff *diff, const struct pair_target *target)
+{
+	struct diagram_ports ports = {0};
+	for (int side = 0; side < SIDES; side++)
+		diagram_strict_ports(diff->arena, diff->pair->runs[side]->policy, target->dst[side], &ports);
+	ports.at.len = merge_ranges(ports.at.at, ports.at.len);
+	return ports;
+}
+
 static node_id build_target(struct walk *walk, const struct pair_target *target)
 {
 	struct pair *pair = walk->diff->pair;
 	struct diagram *builder = walk->diff->builder;
+	struct diagram_ports strict = strict_ports(walk->diff, target);
 	struct tuple tuple = {.context = context_of(walk, target, true)};
 	bool routed = target->known[OLD] && target->known[NEW];
 	for (int side = 0; side < SIDES; side++) {
 		struct diagram *diagram = pair->diagrams[side];
-		tuple.at[side] = diagram_root(diagram, DIAGRAM_VERDICT, target->dst[side]);
+		tuple.at[side] = diagram_taken_on(diagram, diagram_root(diagram, DIAGRAM_VERDICT, target->dst[side]),
+						  target->dst[side], &strict);
 		/* A service that one side lacks has shares on the other alone: that it is new says it. */
 		tuple.at[WALK_ROUTE + side] = routed ? diagram_root(diagram, DIAGRAM_ROUTE, target->dst[side])
 						     : diagram_leaf(diagram, TERMINAL_DEFAULT);
 	}
-	node_id opaque = build(walk, &tuple), web = web_ports(walk->diff, target);
-	if (web == diagram_no(builder) || !walk->contexts.at[tuple.context].fields->count)
-		return opaque;
-	tuple.context = context_of(walk, target, false);
-	return diagram_apply(builder, DIAGRAM_MIN, diagram_apply(builder, DIAGRAM_AND, build(walk, &tuple), web),
-			     diagram_apply(builder, DIAGRAM_AND_NOT, opaque, web));
+	node_id node = build(walk, &tuple), web = web_ports(walk->diff, target);
+	if (web != diagram_no(builder) && walk->contexts.at[tuple.context].fields->count) {
+		tuple.context = context_of(walk, target, false);
+		node_id read = diagram_apply(builder, DIAGRAM_AND, build(walk, &tuple), web);
+		node = diagram_apply(builder, DIAGRAM_MIN, read, diagram_apply(builder, DIAGRAM_AND_NOT, node, web));
+	}
+	return diagram_taken_on(builder, node, target->dst[NEW], &strict);
 }
 
 /* ---- Products ----------------------------------------------------------------------------------------- */
@@ -268,22 +304,37 @@ static void add_leaves(struct walk *walk, node_id node, struct table *seen, stru
 
 struct product {
 	node_id sources;
+	enum verified verified;
 	struct diff_ports ports;
 };
 struct products {
 	VEC(struct product) at;
 };
 
-static void add_range(struct diff *diff, struct products *products, node_id sources, bool udp, uint32_t lo, uint32_t hi)
+/* SOURCES, by what they have to show for it. */
+static node_id sources_that(struct diff *diff, node_id sources, enum verified verified)
+{
+	struct diagram *builder = diff->builder;
+	node_id plain = diagram_where_verified(builder, sources, false);
+	node_id shown = diagram_where_verified(builder, sources, true);
+	if (plain == shown)
+		return verified == VERIFIED_UNSAID ? plain : diagram_no(builder);
+	return verified == VERIFIED_UNSAID ? diagram_apply(builder, DIAGRAM_AND, plain, shown)
+	       : verified == VERIFIED_YES  ? diagram_apply(builder, DIAGRAM_AND_NOT, shown, plain)
+					   : diagram_apply(builder, DIAGRAM_AND_NOT, plain, shown);
+}
+
+static void add_sources(struct diff *diff, struct products *products, node_id sources, enum verified verified, bool udp,
+			uint32_t lo, uint32_t hi)
 {
 	struct product *product = NULL;
 	if (sources == diagram_no(diff->builder) || !hi)
 		return;
 	for (size_t i = 0; i < products->at.len && !product; i++)
-		if (products->at.at[i].sources == sources)
+		if (products->at.at[i].sources == sources && products->at.at[i].verified == verified)
 			product = &products->at.at[i];
 	if (!product) {
-		vec_push(diff->arena, &products->at, (struct product){.sources = sources});
+		vec_push(diff->arena, &products->at, (struct product){.sources = sources, .verified = verified});
 		product = &products->at.at[products->at.len - 1];
 	}
 	struct range range = {lo ? lo : 1, hi};
@@ -291,6 +342,12 @@ static void add_range(struct diff *diff, struct products *products, node_id sour
 		vec_push(diff->arena, &product->ports.udp, range);
 	else
 		vec_push(diff->arena, &product->ports.tcp, range);
+}
+
+static void add_range(struct diff *diff, struct products *products, node_id sources, bool udp, uint32_t lo, uint32_t hi)
+{
+	for (enum verified verified = VERIFIED_UNSAID; verified <= VERIFIED_YES; verified++)
+		add_sources(diff, products, sources_that(diff, sources, verified), verified, udp, lo, hi);
 }
 
 /* The sources on each port. */
@@ -351,7 +408,7 @@ node_id diff_blocks_of(const struct diff *diff, node_id sources, uint32_t class)
 bool diff_has_block(const struct diff *diff, node_id blocks, uint32_t block)
 {
 	const uint32_t values[] = {0, 0, 0, 0, block};
-	return descend(diff, blocks, values, LEVEL_STRING) != diagram_no(diff->builder);
+	return descend(diff, blocks, values, LEVEL_VERIFIED) != diagram_no(diff->builder);
 }
 
 /* ---- Groups --------------------------------------------------------------------------------------------- */
@@ -376,13 +433,14 @@ static void add_product(struct grouping *grouping, uint32_t target, uint32_t out
 {
 	struct diff *diff = grouping->walk->diff;
 	bool moved = diff->outcomes.at[outcome].change == DIFF_MOVED; /* shares are of one service */
-	const char *key = arena_printf(diff->arena, "%u %x%s %u", outcome, product->sources,
+	const char *key = arena_printf(diff->arena, "%u %x %u%s %u", outcome, product->sources, product->verified,
 				       ports_key(diff->arena, &product->ports), moved ? target : 0);
 	uintptr_t known = (uintptr_t)table_get(&grouping->index, key);
 	if (!known) {
 		struct diff_group group = {.outcome = diff->outcomes.at[outcome],
 					   .number = outcome,
 					   .sources = product->sources,
+					   .verified = product->verified,
 					   .ports = product->ports,
 					   .exact = true};
 		group.sample.sources = product->sources;
@@ -420,8 +478,8 @@ static void take_texts(struct grouping *grouping, struct diff_group *group)
 	struct walk *walk = grouping->walk;
 	struct diff *diff = walk->diff;
 	struct diff_witness *witness = &group->witness;
-	const uint32_t values[] = {witness->udp, witness->port, witness->source >> 8, witness->source & 255,
-				   witness->block};
+	const uint32_t values[] = {witness->udp,	  witness->port,  witness->source >> 8,
+				   witness->source & 255, witness->block, group->verified == VERIFIED_YES};
 	const struct pair_target *target = &diff->pair->targets.at[witness->target];
 	const struct diagram_fields *fields = walk->contexts.at[context_of(walk, target, true)].fields;
 	node_id node = descend(diff, grouping->roots[witness->target], values, LEVEL_STRING);
@@ -437,26 +495,6 @@ static void take_texts(struct grouping *grouping, struct diff_group *group)
 	}
 	witness->http = group->outcome.l7;
 	witness->malformed = group->outcome.by[OLD] == DIFF_MALFORMED || group->outcome.by[NEW] == DIFF_MALFORMED;
-}
-
-static int range_compare(const void *left, const void *right)
-{
-	const struct range *a = left, *b = right;
-	return a->lo != b->lo ? (a->lo < b->lo ? -1 : 1) : (a->hi > b->hi) - (a->hi < b->hi);
-}
-
-static size_t merge_ranges(struct range *at, size_t len)
-{
-	size_t out = 0;
-	if (len)
-		qsort(at, len, sizeof(*at), range_compare);
-	for (size_t i = 0; i < len; i++) {
-		if (out && at[i].lo <= at[out - 1].hi + 1)
-			at[out - 1].hi = at[i].hi > at[out - 1].hi ? at[i].hi : at[out - 1].hi;
-		else
-			at[out++] = at[i];
-	}
-	return out;
 }
 
 static void add_ports(struct arena *arena, struct diff_ports *into, const struct diff_ports *ports)
@@ -499,22 +537,24 @@ static void sort_targets(struct diff_group *group)
 static void join_groups(struct diff *diff)
 {
 	size_t kept = 0;
-	uint32_t *same = arena_alloc(diff->arena, (diff->outcomes.len + 1) * sizeof(*same));
-	size_t *first = arena_alloc(diff->arena, (diff->outcomes.len + 1) * sizeof(*first));
+	/* By outcome and what is shown. */
+	uint32_t *same = arena_alloc(diff->arena, (diff->outcomes.len * 3 + 1) * sizeof(*same));
+	size_t *first = arena_alloc(diff->arena, (diff->outcomes.len * 3 + 1) * sizeof(*first));
 	for (size_t i = 0; i < diff->groups.len; i++)
-		same[diff->groups.at[i].number]++;
+		same[diff->groups.at[i].number * 3 + diff->groups.at[i].verified]++;
 	for (size_t i = 0; i < diff->groups.len; i++) {
 		struct diff_group group = diff->groups.at[i];
-		bool many = same[group.number] > PRODUCTS_MOST && group.outcome.change != DIFF_MOVED;
+		uint32_t kind = group.number * 3 + group.verified;
+		bool many = same[kind] > PRODUCTS_MOST && group.outcome.change != DIFF_MOVED;
 		/* The sample keeps its own: others are merged into these in place. */
 		group.ports = (struct diff_ports){0};
 		add_ports(diff->arena, &group.ports, &group.sample.ports);
-		if (many && first[group.number]) {
-			absorb(diff, &diff->groups.at[first[group.number] - 1], &group);
+		if (many && first[kind]) {
+			absorb(diff, &diff->groups.at[first[kind] - 1], &group);
 			continue;
 		}
 		diff->groups.at[kept++] = group;
-		first[group.number] = kept;
+		first[kind] = kept;
 	}
 	diff->groups.len = kept;
 	for (size_t i = 0; i < kept; i++)
@@ -538,6 +578,8 @@ static int group_compare(const void *left, const void *right, void *diff)
 		return by ? by : a->targets.at[0] < b->targets.at[0] ? -1 : 1;
 	if (a->outcome.l7 != b->outcome.l7)
 		return a->outcome.l7 - b->outcome.l7;
+	if (a->verified != b->verified)
+		return (int)a->verified - (int)b->verified;
 	for (int side = 0; side < SIDES; side++)
 		if (a->outcome.by[side] != b->outcome.by[side])
 			return a->outcome.by[side] < b->outcome.by[side] ? -1 : 1;
@@ -582,7 +624,7 @@ int diff_make(struct pair *pair, struct diff *ret_diff)
 	struct arena *arena = pair->arena;
 	*ret_diff =
 		(struct diff){.arena = arena, .pair = pair, .builder = diagram_create(arena, pair->runs[NEW]->policy)};
-	struct walk walk = {.diff = ret_diff, .outcome_index = {.arena = arena}, .texts = {.arena = arena}};
+	struct walk walk = {.diff = ret_diff, .outcome_index = {.arena = arena}, .witnesses = witnesses_create(arena)};
 	node_id *roots = arena_alloc(arena, (pair->targets.len + 1) * sizeof(*roots));
 	for (int i = 0; i < WALK_NODES; i++)
 		walk.diagrams[i] = pair->diagrams[i % SIDES];

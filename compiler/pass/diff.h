@@ -32,6 +32,7 @@ struct diff_text {
 /* The example of a group. */
 struct diff_witness {
 	uint32_t source, block, target; /* target: number in pair->targets */
+	enum verified verified;
 	bool udp, http, malformed;
 	uint16_t port;
 	VEC(struct diff_text) texts;
@@ -40,9 +41,10 @@ struct diff_witness {
 /* SOURCES x TARGETS x PORTS, all of which change so (of L7: some of whose requests do). */
 struct diff_group {
 	struct diff_outcome outcome;
-	uint32_t number;       /* of the outcome */
-	node_id sources;       /* in diff->builder */
-	VEC(uint32_t) targets; /* numbers in pair->targets */
+	uint32_t number;	/* of the outcome */
+	node_id sources;	/* in diff->builder */
+	enum verified verified; /* of those alone that show a certificate, or none; UNSAID: it changes nothing */
+	VEC(uint32_t) targets;	/* numbers in pair->targets */
 	struct diff_ports ports;
 	bool exact;	/* false: many such products in one, not every combination changes */
 	uint64_t count; /* pairs of a source and a destination */

@@ -1,6 +1,5 @@
 /* What changes among the requests of a connection. Each combination of what the patterns say is tried, as
  * far as some difference lies below it and the automata agree on a string. */
-#include "ir/request.h"
 #include "ir/witness.h"
 #include "pass/diff_walk.h"
 
@@ -74,42 +73,15 @@ static bool is_worth(struct hunter *hunter, const struct tuple *tuple)
 
 /* ---- Strings ---------------------------------------------------------------------------------------- */
 
-static const struct automaton *normal_of(struct walk *walk, enum field field)
+/* A request always has a method. */
+static struct witness agree(struct hunter *hunter, uint32_t first)
 {
-	struct pattern pattern = {PATTERN_RE, request_field_pattern(field), false};
-	struct automaton *automaton;
-	const char *why;
-	size_t bad;
-	if (!walk->normal[field] && automaton_make(walk->diff->arena, &pattern, 1, &automaton, &bad, &why) == 0)
-		walk->normal[field] = automaton;
-	return walk->normal[field];
-}
-
-struct agreed {
-	int answer;
-	const char *text;
-};
-
-/* As witness_text; a request always has a method. Asked often, so it is kept. */
-static struct agreed agree(struct hunter *hunter, uint32_t first)
-{
-	struct walk *walk = hunter->walk;
 	const struct diagram_fields *fields = hunter->fields;
-	uint32_t end = witness_next(fields, first);
-	const char *key = arena_printf(walk->diff->arena, "%p %u", (void *)fields, first);
-	for (uint32_t i = first; i < end; i++)
-		key = arena_printf(walk->diff->arena, "%s %x", key, hunter->classes[i]);
-	struct agreed *known = table_get(&walk->texts, key);
-	if (known)
-		return *known;
-	struct agreed *agreed = arena_alloc(walk->diff->arena, sizeof(*agreed));
-	agreed->answer = witness_text(walk->diff->arena, fields, first, hunter->classes,
-				      normal_of(walk, fields->at[first].field), &end, &agreed->text);
-	for (uint32_t i = first; i < end; i++)
+	struct witness witness = witness_find(&hunter->walk->witnesses, fields, first, hunter->classes);
+	for (uint32_t i = first; i < witness_next(fields, first); i++)
 		if (fields->at[i].field == FIELD_METHOD && hunter->classes[i] == 0)
-			agreed->answer = 0;
-	table_put(&walk->texts, key, agreed);
-	return *agreed;
+			witness.answer = 0;
+	return witness;
 }
 
 /* Does what was chosen so far stand for some strings? FIRST: the field that was chosen last. */
@@ -118,7 +90,7 @@ static bool is_possible(struct hunter *hunter, uint32_t number)
 	uint32_t first = 0, next;
 	while ((next = witness_next(hunter->fields, first)) <= number)
 		first = next;
-	struct agreed agreed = agree(hunter, first);
+	struct witness agreed = agree(hunter, first);
 	hunter->gave_up |= agreed.answer < 0;
 	return agreed.answer > 0;
 }
@@ -131,7 +103,7 @@ static void keep(struct hunter *hunter, uint32_t outcome)
 	if (outcome == UINT32_MAX || has_found(hunter->leaf, outcome))
 		return;
 	for (uint32_t i = 0; i < fields->count; i = witness_next(fields, i)) {
-		struct agreed agreed = agree(hunter, i);
+		struct witness agreed = agree(hunter, i);
 		hunter->gave_up |= agreed.answer < 0;
 		if (agreed.answer <= 0)
 			return;

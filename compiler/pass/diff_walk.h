@@ -3,6 +3,7 @@
 #define MESH_PASS_DIFF_WALK_H
 
 #include "base/table.h"
+#include "ir/witness.h"
 #include "pass/diff.h"
 
 enum { WALK_VERDICT, WALK_ROUTE = SIDES, WALK_NODES = 2 * SIDES }; /* verdict old, new; route old, new */
@@ -50,8 +51,8 @@ struct walk {
 	VEC(struct outcome_set) sets;
 	VEC(uint32_t) arms[SIDES]; /* by arm: number of its shares */
 	struct tuples built, reached, selected;
-	struct table outcome_index, texts;
-	const struct automaton *normal[FIELDS];
+	struct table outcome_index;
+	struct witnesses witnesses;
 };
 
 /* True where the four nodes settle it: the number of the outcome, or UINT32_MAX where nothing changes. */

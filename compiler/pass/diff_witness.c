@@ -107,11 +107,31 @@ static void choose_port(struct diff *diff, struct diff_group *group)
 	}
 }
 
+static bool is_strict(const struct diff *diff, const struct diff_witness *witness, enum side side)
+{
+	uint32_t dst = diff->pair->targets.at[witness->target].dst[side];
+	return policy_mtls_mode(diff->pair->runs[side]->policy, dst, witness->port) == MTLS_STRICT;
+}
+
+/* Unsaid means what the port wants: where that is not the same on both sides, it is said. Of modes the example
+ * is what only one of them takes. */
+static void choose_verified(struct diff *diff, struct diff_group *group)
+{
+	struct diff_witness *witness = &group->witness;
+	bool differ = is_strict(diff, witness, OLD) != is_strict(diff, witness, NEW);
+	witness->verified = group->verified;
+	if (group->outcome.change == DIFF_MTLS)
+		witness->verified = VERIFIED_NO;
+	else if (differ && !witness->udp && policy_shows_certificate(diff->pair->runs[NEW]->policy, witness->source))
+		witness->verified = VERIFIED_YES;
+}
+
 void diff_choose(struct diff *diff, struct diff_group *group)
 {
 	group->witness.target = group->sample.target;
 	choose_source(diff, group);
 	choose_port(diff, group);
+	choose_verified(diff, group);
 }
 
 /* ---- Addresses --------------------------------------------------------------------------------------- */
@@ -180,7 +200,7 @@ static const char *space_name(struct diff *diff, enum side side, const char *ns)
 	return known ? arena_printf(diff->arena, "%s/-", ns) : "-/-";
 }
 
-static json_t *request_from(struct diff *diff, const struct diff_witness *witness, enum side side)
+static json_t *source_of(struct diff *diff, const struct diff_witness *witness, enum side side)
 {
 	const struct pair_source *source = &diff->pair->sources.at[witness->source];
 	const char *name = source->name, *address = witness->block ? address_in(diff, witness->block) : NULL;
@@ -195,6 +215,19 @@ static json_t *request_from(struct diff *diff, const struct diff_witness *witnes
 	if (source->kind == CLASS_WORLD && address)
 		return json_string(address);
 	return address ? json_pack("{s:s, s:s}", "service", name, "address", address) : json_string(name);
+}
+
+/* With what it shows, where that is said: an object then. */
+static json_t *request_from(struct diff *diff, const struct diff_witness *witness, enum side side)
+{
+	json_t *from = source_of(diff, witness, side), *object = from;
+	bool is_address = diff->pair->sources.at[witness->source].kind == CLASS_WORLD && witness->block;
+	if (witness->verified == VERIFIED_UNSAID)
+		return from;
+	if (!json_is_object(from))
+		object = json_pack("{s:o}", is_address ? "address" : "service", from);
+	json_object_set_new(object, "verified", json_boolean(witness->verified == VERIFIED_YES));
+	return object;
 }
 
 static const char *request_to(struct diff *diff, const struct diff_witness *witness, enum side side)

@@ -83,7 +83,7 @@ static const char *terminal_text(struct dumper *dumper, node_id node)
 
 static const char *level_text(struct dumper *dumper, uint32_t level)
 {
-	static const char *const names[] = {"protocol", "port", "source/256", "source%256", "block"};
+	static const char *const names[] = {"protocol", "port", "source/256", "source%256", "block", "verified"};
 	if (level < LEVEL_STRING)
 		return names[level];
 	if (level - LEVEL_STRING >= dumper->fields->count)

@@ -156,7 +156,7 @@ int engine_decide(struct engine *engine, const struct mesh_vector *requests, str
 	return 0;
 }
 
-struct mesh_vector engine_request(const struct request *request)
+struct mesh_vector engine_request(const struct run *run, const struct request *request)
 {
 	return (struct mesh_vector){
 		.src = request->src,
@@ -164,7 +164,7 @@ struct mesh_vector engine_request(const struct request *request)
 		.dst = request->dst,
 		.port = request->port,
 		.protocol = request->udp ? IPPROTO_UDP : IPPROTO_TCP,
-		.via = model_via(request),
+		.via = model_via(run->policy, request),
 	};
 }
 

@@ -15,7 +15,7 @@ void engine_destroy(struct engine *engine);
 /* Decides COUNT requests; for each the rule, verdict, audit set and arm as abi.h says. */
 int engine_decide(struct engine *engine, const struct mesh_vector *requests, struct mesh_answer *answers,
 		  uint32_t count);
-struct mesh_vector engine_request(const struct request *request);
+struct mesh_vector engine_request(const struct run *run, const struct request *request);
 /* An answer in the model's terms; which other rules match is not in it. */
 struct decision engine_decision(const struct run *run, const struct request *request, const struct mesh_answer *answer);
 /* The loaded `prove` program; for measuring. */

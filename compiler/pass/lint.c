@@ -70,19 +70,22 @@ static node_id root_of(struct linter *linter, uint32_t dst)
 			vec_push(linter->run->arena, &nodes,
 				 diagram_label(diagram, diagram_rule(diagram, rank, dst), label, TERMINAL_DEFAULT));
 	}
-	return merge(diagram, nodes.at, nodes.len);
+	return diagram_taken(diagram, merge(diagram, nodes.at, nodes.len), dst);
 }
 
 static bool build(struct linter *linter)
 {
 	struct run *run = linter->run;
 	uint32_t dsts = linter->policy->classes.len;
+	node_id *taken = arena_alloc(run->arena, dsts * sizeof(*taken));
+	for (uint32_t dst = 0; dst < dsts; dst++)
+		taken[dst] = diagram_taken(run->diagram, diagram_root(run->diagram, DIAGRAM_VERDICT, dst), dst);
 	bool *seen = arena_alloc(run->arena, diagram_nodes(run->diagram) + 1);
 	linter->does = arena_alloc(run->arena, linter->policy->rules.len + 1);
 	linter->roots = arena_alloc(run->arena, dsts * sizeof(*linter->roots));
 	linter->diagram = diagram_create(run->arena, linter->policy);
 	for (uint32_t dst = 0; dst < dsts; dst++)
-		find_deciding(run->diagram, diagram_root(run->diagram, DIAGRAM_VERDICT, dst), seen, linter->does);
+		find_deciding(run->diagram, taken[dst], seen, linter->does);
 	for (uint32_t dst = 0; dst < dsts && !diagram_over(linter->diagram); dst++) {
 		*diagram_dst(linter->diagram, dst) = *diagram_dst(run->diagram, dst);
 		linter->roots[dst] = root_of(linter, dst);
@@ -130,7 +133,7 @@ static void find_helpers(struct linter *linter, const struct policy_rule *rule, 
 {
 	struct diagram *diagram = linter->diagram;
 	const struct diagram_dst *at = diagram_dst(diagram, dst);
-	node_id node = diagram_rule(diagram, rule->rank, dst);
+	node_id node = diagram_taken(diagram, diagram_rule(diagram, rule->rank, dst), dst);
 	for (size_t i = 0; i < at->rules.len && node != diagram_no(diagram) && !cover->gave_up; i++) {
 		uint32_t rank = at->rules.at[i];
 		if (rank == rule->rank || linter->policy->rules.at[rank].effect != rule->effect ||
@@ -210,7 +213,7 @@ static bool audits_allowed(struct linter *linter, const struct policy_rule *rule
 {
 	struct diagram *diagram = linter->diagram;
 	struct cover cover = {0};
-	node_id node = diagram_rule(diagram, rule->rank, dst);
+	node_id node = diagram_taken(diagram, diagram_rule(diagram, rule->rank, dst), dst);
 	if (node == diagram_no(diagram))
 		return false;
 	cover_add(diagram, linter->roots[dst], node, &cover);

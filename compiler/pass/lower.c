@@ -361,6 +361,14 @@ static int mtls_compare(const void *left, const void *right)
 	return a->port < b->port ? -1 : a->port > b->port;
 }
 
+static const char *mtls_scope(struct lowerer *lowerer, const struct ast_decl *decl)
+{
+	if (!decl->scope)
+		return "mesh";
+	return decl->scope->kind == REF_NAMESPACE ? arena_printf(lowerer->arena, "namespace %s", decl->scope->name.text)
+						  : ast_qualified(lowerer->arena, decl->ns, decl->scope->name.text);
+}
+
 static void lower_mtls(struct lowerer *lowerer)
 {
 	struct policy *policy = lowerer->policy;
@@ -371,6 +379,7 @@ static void lower_mtls(struct lowerer *lowerer)
 		mtls.mode = decl->mode[0] == 's' ? MTLS_STRICT : decl->mode[0] == 'p' ? MTLS_PERMISSIVE : MTLS_OFF;
 		if (mtls.mode == MTLS_PERMISSIVE)
 			mtls.until = decl->value.text;
+		mtls.scope = mtls_scope(lowerer, decl);
 		if (!decl->scope)
 			mtls.classes = lower_span(lowerer->arena, CLASS_OTHER, policy->sources - 1);
 		else if (decl->scope->kind == REF_NAMESPACE)

@@ -117,6 +117,7 @@ struct targeting {
 	const struct ast_decl *decl;
 	const struct ast_range *ports; /* NULL: not said */
 	bool declared;		       /* allow, or a condition on requests: only what is declared */
+	bool workloads;		       /* a condition on peer.verified: `any` is of those alone that may be shown one */
 	struct targets *out;
 	struct numbers services;
 };
@@ -221,13 +222,18 @@ static void add_any(struct targeting *targeting)
 	struct lowerer *lowerer = targeting->lowerer;
 	struct numbers services = {0};
 	if (!targeting->declared) {
-		add_target(targeting, lower_span(lowerer->arena, 0, lowerer->policy->classes.len - 1), false);
+		struct range_set all = targeting->workloads
+					       ? lower_span(lowerer->arena, CLASS_OTHER, lowerer->policy->sources - 1)
+					       : lower_span(lowerer->arena, 0, lowerer->policy->classes.len - 1);
+		add_target(targeting, all, false);
 		return;
 	}
 	for (size_t i = 0; i < lowerer->services.len; i++)
 		vec_push(lowerer->arena, &services, lowerer->services.at[i]->number);
 	if (services.len)
 		add_target(targeting, lower_set(lowerer->arena, &services), true);
+	if (targeting->workloads)
+		return;
 	for (size_t i = 0; i < lowerer->externals.len; i++)
 		add_external(targeting, lowerer->externals.at[i]);
 	add_target(targeting, lower_span(lowerer->arena, CLASS_WORLD, CLASS_WORLD), false);
@@ -293,9 +299,10 @@ static struct policy_targets lower_targets(struct lowerer *lowerer, const struct
 	struct policy_targets targets = {0};
 	struct targets in = {0}, out = {0};
 	bool l7 = ast_uses_l7(decl->when), declared = l7 || (decl->kind == DECL_RULE && decl->effect == EFFECT_ALLOW);
-	struct targeting targeting = {lowerer, decl, decl->to->ports, declared, &in, {0}};
+	struct targeting targeting = {
+		lowerer, decl, decl->to->ports, declared, ast_uses_field(decl->when, FIELD_VERIFIED), &in, {0}};
 	add_targets(&targeting, decl->to->in, l7);
-	targeting = (struct targeting){lowerer, decl, NULL, false, &out, {0}};
+	targeting = (struct targeting){lowerer, decl, NULL, false, false, &out, {0}};
 	add_targets(&targeting, decl->to->out, l7);
 	if (in.len)
 		qsort(in.at, in.len, sizeof(*in.at), target_compare);
@@ -335,7 +342,7 @@ static int text_compare(const void *left, const void *right)
 
 static void lower_atom(struct lowerer *lowerer, struct cond *cond, const struct ast_expr *expr)
 {
-	static const enum cond_op ops[] = {OP_EQ, OP_NE, OP_IN, OP_RANGE, OP_LIKE, OP_MATCHES, OP_HAS};
+	static const enum cond_op ops[] = {OP_EQ, OP_NE, OP_IN, OP_RANGE, OP_LIKE, OP_MATCHES, OP_HAS, OP_IS};
 	enum field field = field_find(expr->name.text);
 	cond->field = field == FIELD_GRPC_METHOD ? FIELD_PATH : field;
 	cond->key = expr->key ? lower_case(lowerer->arena, expr->key) : NULL;
@@ -400,6 +407,7 @@ static void lower_rule(struct lowerer *lowerer, const struct ast_decl *decl)
 		.when_span = decl->when ? decl->when->span : decl->span,
 		.text = rule_text(lowerer, decl),
 	};
+	lowerer->policy->asks_verified |= ast_uses_field(decl->when, FIELD_VERIFIED);
 	vec_push(lowerer->arena, &lowerer->policy->rules, rule);
 }
 

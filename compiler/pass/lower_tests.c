@@ -26,6 +26,8 @@ static void add_request(struct testing *testing, uint32_t class, uint32_t block,
 		if (in_set(&testing->sources.out.at[i].classes, class) &&
 		    in_set(&testing->sources.out.at[i].blocks, block))
 			return;
+	if (testing->request.verified == VERIFIED_YES && !policy_shows_certificate(testing->lowerer->policy, class))
+		return;
 	testing->request.src = class;
 	testing->request.block = block;
 	vec_push(arena, &testing->expect->requests, testing->request);
@@ -160,6 +162,9 @@ static void take_with(struct testing *testing, const struct ast_with *with)
 	case FIELD_GRPC_METHOD: /* gRPC over HTTP/2: always POST */
 		request->method = request->method ? request->method : "POST";
 		request->path = arena_printf(arena, "/%s", with->value.text);
+		break;
+	case FIELD_VERIFIED:
+		request->verified = with->value.text[0] == 't' ? VERIFIED_YES : VERIFIED_NO;
 		break;
 	case FIELD_HEADER:
 		vec_push(arena, &request->headers, (struct request_header){key, with->value.text});

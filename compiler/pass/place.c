@@ -1,8 +1,9 @@
 /* Lays the diagram out as the flat tables that a node walks (bpf-templates/plan.h). */
 #include "pass/place.h"
 
-#include "pass/row.h"
+#include "ir/diagram_build.h"
 #include "pass/prove.h"
+#include "pass/row.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -113,7 +114,7 @@ static uint32_t protection(const struct placer *placer, uint32_t dst, uint32_t p
 
 /* One protocol of one destination. Cells hold row numbers until rows_finish. */
 static void place_ports(struct placer *placer, uint32_t dst, node_id full, node_id wide, uint32_t protocol,
-			enum row_kind kind, size_t first)
+			enum row_kind kind, bool verified, size_t first)
 {
 	const struct diagram *diagram = placer->run->diagram;
 	struct plan *plan = placer->plan;
@@ -125,7 +126,7 @@ static void place_ports(struct placer *placer, uint32_t dst, node_id full, node_
 							LEVEL_PORT, &wide_whole, &wide_count);
 	for (uint32_t port = 0; port <= 65535;) {
 		uint32_t hi = 65535;
-		struct row_want want = {.kind = kind};
+		struct row_want want = {.kind = kind, .verified = verified};
 		if (kind <= ROW_DEFAULT_AUDIT)
 			want.flags = protection(placer, dst, port, &hi);
 		struct plan_cell cell = rows_cell(placer->rows, edge->child, wide_edge->child, want);
@@ -143,19 +144,44 @@ static void place_ports(struct placer *placer, uint32_t dst, node_id full, node_
 	}
 }
 
+static bool is_verified(enum plan_face face)
+{
+	return face == PLAN_VERIFIED || face == PLAN_VERIFIED_AUDITS;
+}
+
+/* Which diagram a face shows, and of a policy that asks for peer.verified which side of that. */
+static node_id face_root(const struct placer *placer, enum plan_face face, bool wide, uint32_t dst)
+{
+	static const enum diagram_kind diagrams[PLAN_FACES] = {DIAGRAM_VERDICT, DIAGRAM_AUDIT, DIAGRAM_ROUTE,
+							       DIAGRAM_VERDICT, DIAGRAM_AUDIT};
+	enum diagram_kind kind = wide && diagrams[face] == DIAGRAM_VERDICT ? DIAGRAM_WIDE : diagrams[face];
+	node_id root = diagram_root(placer->run->diagram, kind, dst);
+	return placer->plan->asks_verified ? diagram_where_verified(placer->run->diagram, root, is_verified(face))
+					   : root;
+}
+
+/* Where a verified peer changes nothing, its face is the other one. */
+static bool is_same_face(const struct placer *placer, enum plan_face face, enum plan_face other, uint32_t dst)
+{
+	return face_root(placer, face, false, dst) == face_root(placer, other, false, dst) &&
+	       face_root(placer, face, true, dst) == face_root(placer, other, true, dst);
+}
+
 static int place_destination(struct placer *placer, enum plan_face face, uint32_t dst)
 {
+	static const enum row_kind kinds[PLAN_FACES] = {ROW_DENY, ROW_AUDIT, ROW_ROUTE, ROW_DENY, ROW_AUDIT};
 	struct run *run = placer->run;
 	struct plan *plan = placer->plan;
-	static const enum diagram_kind diagrams[PLAN_FACES] = {DIAGRAM_VERDICT, DIAGRAM_AUDIT, DIAGRAM_ROUTE};
-	node_id full = diagram_root(run->diagram, diagrams[face], dst);
-	node_id wide = face == PLAN_VERDICTS ? diagram_root(run->diagram, DIAGRAM_WIDE, dst) : full;
-	enum row_kind kind = face == PLAN_AUDITS   ? ROW_AUDIT
-			     : face == PLAN_ROUTES ? ROW_ROUTE
-						   : ROW_DENY + run->policy->defaults.at[dst];
+	enum plan_face other = face == PLAN_VERIFIED ? PLAN_VERDICTS : PLAN_AUDITS;
+	if (is_verified(face) && is_same_face(placer, face, other, dst)) {
+		plan->ranges.at[face * plan->classes + dst] = plan->ranges.at[other * plan->classes + dst];
+		return 0;
+	}
+	node_id full = face_root(placer, face, false, dst), wide = face_root(placer, face, true, dst);
+	enum row_kind kind = kinds[face] == ROW_DENY ? ROW_DENY + run->policy->defaults.at[dst] : kinds[face];
 	size_t first = plan->cells.len;
-	place_ports(placer, dst, full, wide, 0, kind, first);
-	place_ports(placer, dst, full, wide, 1, kind, first);
+	place_ports(placer, dst, full, wide, 0, kind, is_verified(face), first);
+	place_ports(placer, dst, full, wide, 1, kind, is_verified(face), first);
 	size_t count = plan->cells.len - first;
 	if (count > MESH_PORT_BOUNDS) {
 		diag_add(&run->diags, DIAG_TABLE_BOUND, (struct span){0},
@@ -174,7 +200,7 @@ static bool is_silent(const struct placer *placer, enum plan_face face, uint32_t
 	const struct policy *policy = placer->run->policy;
 	if (dst == MESH_CLASS_UNKNOWN || dst == MESH_CLASS_CONFLICT || policy->classes.at[dst].kind == CLASS_IDENTITY)
 		return true;
-	if (face == PLAN_AUDITS) {
+	if (face == PLAN_AUDITS || face == PLAN_VERIFIED_AUDITS) {
 		node_id root = diagram_root(placer->run->diagram, DIAGRAM_AUDIT, dst);
 		return diagram_is_terminal(root) && diagram_terminal(placer->run->diagram, root) == 0;
 	}
@@ -214,6 +240,13 @@ static void place_node(struct placer *placer, size_t at)
 				   range.first + done));
 }
 
+static void mark_audited(struct plan *plan, enum plan_face verdicts, enum plan_face audits)
+{
+	for (uint32_t dst = 0; dst < plan->classes; dst++)
+		if (plan->ranges.at[audits * plan->classes + dst].count)
+			plan->nodes.at[verdicts * plan->classes + dst].first |= PLAN_AUDITED;
+}
+
 static void place_nodes(struct placer *placer)
 {
 	struct plan *plan = placer->plan;
@@ -221,9 +254,9 @@ static void place_nodes(struct placer *placer)
 	plan->nodes.at = arena_alloc(placer->run->arena, plan->nodes.len * sizeof(*plan->nodes.at));
 	for (size_t i = 0; i < plan->ranges.len; i++)
 		place_node(placer, i);
-	for (uint32_t dst = 0; dst < plan->classes; dst++)
-		if (plan->ranges.at[PLAN_AUDITS * plan->classes + dst].count)
-			plan->nodes.at[PLAN_VERDICTS * plan->classes + dst].first |= PLAN_AUDITED;
+	mark_audited(plan, PLAN_VERDICTS, PLAN_AUDITS);
+	if (plan->asks_verified)
+		mark_audited(plan, PLAN_VERIFIED, PLAN_VERIFIED_AUDITS);
 }
 
 /* ---- Addresses and routes --------------------------------------------------------------------- */
@@ -308,6 +341,11 @@ size_t plan_bytes(const struct plan *plan)
 static int check_bounds(struct placer *placer)
 {
 	const struct plan *plan = placer->plan;
+	if (diagram_over(placer->run->diagram)) {
+		diag_add(&placer->run->diags, DIAG_TABLE_BOUND, (struct span){0},
+			 "the rules that ask for peer.verified need more than 16 million edges");
+		return -E2BIG;
+	}
 	const struct {
 		size_t have, limit;
 		const char *what;
@@ -342,10 +380,12 @@ int place(struct run *run, struct plan **ret_plan)
 	plan->rules = run->policy->rules.len;
 	plan->sets = run->policy->sets;
 	plan->audit_sets = diagram_audit_sets(run->diagram);
+	plan->asks_verified = run->policy->asks_verified;
+	int faces = plan->asks_verified ? PLAN_FACES : PLAN_VERIFIED;
 	placer.rows = rows_create(run, plan);
-	plan->ranges.len = plan->ranges.cap = (size_t)PLAN_FACES * plan->classes;
+	plan->ranges.len = plan->ranges.cap = (size_t)faces * plan->classes;
 	plan->ranges.at = arena_alloc(run->arena, plan->ranges.len * sizeof(*plan->ranges.at));
-	for (int face = 0; face < PLAN_FACES; face++)
+	for (int face = 0; face < faces; face++)
 		for (uint32_t dst = 0; dst < plan->classes; dst++)
 			if (!is_silent(&placer, face, dst)) {
 				r = place_destination(&placer, face, dst);

@@ -9,8 +9,9 @@ struct mesh_vector prove_vector(const struct run *run, uint32_t src, uint32_t bl
 				uint32_t port, enum mesh_via via)
 {
 	const struct policy *policy = run->policy;
-	uint32_t terminal =
-		rows_walk(run->diagram, diagram_root(run->diagram, DIAGRAM_VERDICT, dst), udp, port, src, block);
+	bool verified = via == MESH_VIA_TUNNEL;
+	uint32_t terminal = rows_walk(run->diagram, diagram_root(run->diagram, DIAGRAM_VERDICT, dst), udp, port, src,
+				      block, verified);
 	struct mesh_vector vector = {
 		.src = src,
 		.block = block,
@@ -18,7 +19,8 @@ struct mesh_vector prove_vector(const struct run *run, uint32_t src, uint32_t bl
 		.port = port,
 		.protocol = udp ? IPPROTO_UDP : IPPROTO_TCP,
 		.via = via,
-		.audit = rows_walk(run->diagram, diagram_root(run->diagram, DIAGRAM_AUDIT, dst), udp, port, src, block),
+		.audit = rows_walk(run->diagram, diagram_root(run->diagram, DIAGRAM_AUDIT, dst), udp, port, src, block,
+				   verified),
 	};
 	if (dst == MESH_CLASS_CONFLICT || dst == MESH_CLASS_UNKNOWN || src == MESH_CLASS_UNKNOWN) {
 		vector.rule = policy->rules.len + (dst == MESH_CLASS_CONFLICT ? MESH_CONFLICT : MESH_UNKNOWN);
@@ -57,7 +59,7 @@ static void prove_source(struct prover *prover, uint32_t dst, uint32_t key, uint
 			continue;
 		vec_push(prover->run->arena, &prover->plan->vectors,
 			 prove_vector(prover->run, src, blocks[i], dst, key >> 16, key & 0xffff, MESH_VIA_WIRE));
-		if (prover->run->policy->mtls.len && key >> 16 == 0)
+		if ((policy->mtls.len || policy->asks_verified) && key >> 16 == 0)
 			vec_push(prover->run->arena, &prover->plan->vectors,
 				 prove_vector(prover->run, src, blocks[i], dst, false, key & 0xffff, MESH_VIA_TUNNEL));
 		prover->budget--;
@@ -91,10 +93,11 @@ static void prove_cell(struct prover *prover, node_id node, uint32_t dst, uint32
 	}
 }
 
-static void prove_destination(struct prover *prover, uint32_t dst)
+/* At the ports of a face: both sides of peer.verified, on which the diagram is the finer. */
+static void prove_destination(struct prover *prover, enum plan_face face, uint32_t dst)
 {
 	const struct diagram *diagram = prover->run->diagram;
-	const struct plan_range *place = &prover->plan->ranges.at[PLAN_VERDICTS * prover->plan->classes + dst];
+	const struct plan_range *place = &prover->plan->ranges.at[face * prover->plan->classes + dst];
 	for (uint32_t i = 0; i < place->count && prover->budget; i++) {
 		uint32_t key = prover->plan->bounds.at[place->first + i], count;
 		node_id node = diagram_root(diagram, DIAGRAM_VERDICT, dst);
@@ -177,8 +180,12 @@ void prove(struct run *run, struct plan *plan)
 	size_t share = PROVE_LIMIT_DECISIONS / plan->classes;
 	for (uint32_t dst = 0; dst < plan->classes; dst++) {
 		prover.budget = share < 8 ? 8 : share;
-		if (plan->vectors.len < PROVE_LIMIT_DECISIONS * 4)
-			prove_destination(&prover, dst);
+		if (plan->vectors.len >= PROVE_LIMIT_DECISIONS * 4)
+			continue;
+		prove_destination(&prover, PLAN_VERDICTS, dst);
+		if (plan->asks_verified && plan->ranges.at[PLAN_VERIFIED * plan->classes + dst].first !=
+						   plan->ranges.at[PLAN_VERDICTS * plan->classes + dst].first)
+			prove_destination(&prover, PLAN_VERIFIED, dst);
 	}
 	prove_addresses(&prover);
 	prove_packets(&prover);

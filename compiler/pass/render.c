@@ -21,7 +21,8 @@ static void render_sizes(FILE *out, const struct plan *plan)
 	} sizes[] = {
 		{"PLAN_RULES", plan->rules, "behind them: default, self, conflict, unknown, plaintext, mtls"},
 		{"PLAN_CLASSES", plan->classes, "parties: sources first, then externals"},
-		{"PLAN_NODES", plan->nodes.len, "classes x verdicts, audits, routes; a second level"},
+		{"PLAN_NODES", plan->nodes.len,
+		 "classes x verdicts, audits, routes, and those of verified peers; a second level"},
 		{"PLAN_CELLS", plan->cells.len, "(protocol, port) intervals of all destinations"},
 		{"PLAN_COMB", plan->combs.len, "outcomes of single sources, interlocked"},
 		{"PLAN_MATRIX", plan->matrix.len, "outcomes of sets of sources"},
@@ -31,6 +32,7 @@ static void render_sizes(FILE *out, const struct plan *plan)
 		{"PLAN_INTERVALS", plan->intervals.len, "of the address line"},
 		{"PLAN_INTERVAL_STEPS", plan_interval_steps(plan), NULL},
 		{"PLAN_AUDIT_SETS", plan->audit_sets, NULL},
+		{"PLAN_ASKS_VERIFIED", plan->asks_verified, "some rule asks for peer.verified"},
 		{"PLAN_ARMS", plan->arms.len ? plan->arms.len : 1, NULL},
 		{"PLAN_SPLITS", plan->splits.len ? plan->splits.len : 1, NULL},
 		{"PLAN_SETS", plan->sets ? plan->sets : 1, "of backends"},

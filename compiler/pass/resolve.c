@@ -273,7 +273,9 @@ static void bind_expect(struct resolver *resolver, struct ast_decl *decl, struct
 	bind_party(resolver, decl, expect->from, true);
 	bind_party(resolver, decl, expect->to, false);
 	const char *by = expect->by.text;
-	if (!by || strcmp(expect->what, "subset") == 0 || strcmp(by, "default") == 0 || table_get(&ast->rules, by))
+	bool is_plaintext = by && strcmp(by, "plaintext") == 0 && strcmp(expect->what, "deny") == 0;
+	if (!by || strcmp(expect->what, "subset") == 0 || strcmp(by, "default") == 0 || is_plaintext ||
+	    table_get(&ast->rules, by))
 		return;
 	struct diag *diag = complain(resolver, DIAG_UNKNOWN_NAME, expect->by.span, "no rule is named", by);
 	if (resolver->hints++ < HINTS)

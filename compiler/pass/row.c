@@ -60,19 +60,19 @@ static uint16_t outcome_intern(struct rows *rows, uint32_t value, uint32_t flags
 
 static uint16_t outcome_of_terminal(struct rows *rows, uint32_t terminal, struct row_want want)
 {
-	uint32_t by_default = rows->plan->rules + MESH_DEFAULT;
+	uint32_t by_default = rows->plan->rules + MESH_DEFAULT, denies = want.verified ? want.flags : 0;
 	if (want.kind == ROW_AUDIT)
 		return outcome_intern(rows, terminal, 0);
 	if (want.kind == ROW_ROUTE)
 		return outcome_intern(rows, terminal == TERMINAL_DEFAULT ? PLAN_NO_ARM : terminal, 0);
 	if (terminal == TERMINAL_DEFAULT)
 		return outcome_intern(rows, by_default,
-				      want.kind == ROW_DENY    ? 0
+				      want.kind == ROW_DENY    ? denies
 				      : want.kind == ROW_ALLOW ? PLAN_ALLOW | want.flags
 							       : PLAN_ALLOW | PLAN_DEFAULT_AUDIT | want.flags);
 	if (terminal >= TERMINAL_ALLOW)
 		return outcome_intern(rows, terminal - TERMINAL_ALLOW, PLAN_ALLOW | want.flags);
-	return outcome_intern(rows, terminal, 0);
+	return outcome_intern(rows, terminal, denies);
 }
 
 /* A node at or below the block level. */
@@ -82,7 +82,7 @@ static uint16_t outcome_of_node(struct rows *rows, node_id node, struct row_want
 	if (diagram_is_terminal(node))
 		return outcome_of_terminal(rows, diagram_terminal(diagram, node), want);
 	char key[32];
-	snprintf(key, sizeof(key), "%x.%x.%x", node, want.kind, want.flags);
+	snprintf(key, sizeof(key), "%x.%x.%x.%x", node, want.kind, want.flags, want.verified);
 	void *known = table_get(&rows->blocks, key);
 	if (known)
 		return (uintptr_t)known - 1;
@@ -218,7 +218,7 @@ static struct plan_cell row_make(struct rows *rows, node_id full, node_id wide, 
 struct plan_cell rows_cell(struct rows *rows, node_id full, node_id wide, struct row_want want)
 {
 	char key[48];
-	snprintf(key, sizeof(key), "%x.%x.%x.%x", full, wide, want.kind, want.flags);
+	snprintf(key, sizeof(key), "%x.%x.%x.%x.%x", full, wide, want.kind, want.flags, want.verified);
 	struct plan_cell *known = table_get(&rows->cells, key);
 	if (!known) {
 		known = arena_alloc(rows->run->arena, sizeof(*known));
@@ -413,9 +413,9 @@ void rows_finish(struct rows *rows)
 }
 
 uint32_t rows_walk(const struct diagram *diagram, node_id root, uint32_t protocol, uint32_t port, uint32_t src,
-		   uint32_t block)
+		   uint32_t block, bool verified)
 {
-	const uint32_t values[] = {protocol, port, src >> 8, src & 255, block};
+	const uint32_t values[] = {protocol, port, src >> 8, src & 255, block, verified};
 	while (!diagram_is_terminal(root)) {
 		uint32_t level = diagram_level(diagram, root), count;
 		if (level >= LEVEL_STRING)

@@ -11,6 +11,7 @@ enum row_kind { ROW_DENY, ROW_ALLOW, ROW_DEFAULT_AUDIT, ROW_AUDIT, ROW_ROUTE };
 struct row_want {
 	enum row_kind kind;
 	uint32_t flags; /* of every outcome that allows: PLAN_STRICT, PLAN_PERMISSIVE or 0 */
+	bool verified;	/* and of those that deny */
 };
 
 struct rows;
@@ -26,6 +27,6 @@ void rows_finish(struct rows *rows);
 /* The terminal that a request at one point of the L4 space leads to: a walk of the diagram, not of
  * the tables. UINT32_MAX - 1 where an L7 field is still open. */
 uint32_t rows_walk(const struct diagram *diagram, node_id root, uint32_t protocol, uint32_t port, uint32_t src,
-		   uint32_t block);
+		   uint32_t block, bool verified);
 
 #endif

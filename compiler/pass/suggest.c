@@ -30,8 +30,7 @@ struct seeker {
 	struct request request;
 	const struct diagram_fields *fields;
 	uint32_t *classes; /* by string field, or WITNESS_FREE */
-	struct table agreed;
-	const struct automaton *normal[FIELDS];
+	struct witnesses witnesses;
 	size_t work;
 	bool gave_up, below; /* below: some destination's diagram has the rule */
 };
@@ -67,17 +66,6 @@ static bool reaches(struct seeker *seeker, node_id node)
 
 /* ---- Strings --------------------------------------------------------------------------------------- */
 
-static const struct automaton *normal_of(struct seeker *seeker, enum field field)
-{
-	struct pattern pattern = {PATTERN_RE, request_field_pattern(field), false};
-	struct automaton *automaton;
-	const char *why;
-	size_t bad;
-	if (!seeker->normal[field] && automaton_make(seeker->arena, &pattern, 1, &automaton, &bad, &why) == 0)
-		seeker->normal[field] = automaton;
-	return seeker->normal[field];
-}
-
 /* A test is text that people read. */
 static bool is_printable(const char *text)
 {
@@ -87,31 +75,12 @@ static bool is_printable(const char *text)
 	return true;
 }
 
-struct agreed {
-	int answer;
-	const char *text;
-};
-
-/* As witness_text for the field that begins at FIRST; asked often, so it is kept. */
-static struct agreed agree(struct seeker *seeker, uint32_t first)
+static struct witness agree(struct seeker *seeker, uint32_t first)
 {
-	const struct diagram_fields *fields = seeker->fields;
-	struct text key = {.arena = seeker->arena};
-	uint32_t end = witness_next(fields, first);
-	text_add(&key, "%p %u", (const void *)fields, first);
-	for (uint32_t i = first; i < end; i++)
-		text_add(&key, " %x", seeker->classes[i]);
-	const char *name = text_end(&key);
-	struct agreed *agreed = table_get(&seeker->agreed, name);
-	if (agreed)
-		return *agreed;
-	agreed = arena_alloc(seeker->arena, sizeof(*agreed));
-	agreed->answer = witness_text(seeker->arena, fields, first, seeker->classes,
-				      normal_of(seeker, fields->at[first].field), &end, &agreed->text);
-	if (agreed->answer > 0 && agreed->text && !is_printable(agreed->text))
-		agreed->answer = 0;
-	table_put(&seeker->agreed, name, agreed);
-	return *agreed;
+	struct witness witness = witness_find(&seeker->witnesses, seeker->fields, first, seeker->classes);
+	if (witness.answer > 0 && witness.text && !is_printable(witness.text))
+		witness.answer = 0;
+	return witness;
 }
 
 static bool is_possible(struct seeker *seeker, uint32_t number)
@@ -119,7 +88,7 @@ static bool is_possible(struct seeker *seeker, uint32_t number)
 	uint32_t first = 0, next;
 	while ((next = witness_next(seeker->fields, first)) <= number)
 		first = next;
-	struct agreed agreed = agree(seeker, first);
+	struct witness agreed = agree(seeker, first);
 	seeker->gave_up |= agreed.answer < 0;
 	return agreed.answer > 0;
 }
@@ -142,7 +111,7 @@ static bool confirm(struct seeker *seeker, bool asks)
 	struct request request = seeker->request;
 	struct decision decision;
 	for (uint32_t i = 0; asks && i < seeker->fields->count; i = witness_next(seeker->fields, i)) {
-		struct agreed agreed = agree(seeker, i);
+		struct witness agreed = agree(seeker, i);
 		if (agreed.answer <= 0)
 			return false;
 		if (agreed.text)
@@ -155,7 +124,8 @@ static bool confirm(struct seeker *seeker, bool asks)
 	for (uint32_t i = 0; i < decision.audit_count; i++)
 		found |= decision.audits[i] == seeker->rank;
 	if (!seeker->audit)
-		found = !decision.depends && !decision.refused && !decision.by_default && decision.rule == seeker->rank;
+		found = !decision.depends && !decision.refused && !decision.plaintext && !decision.by_default &&
+			decision.rule == seeker->rank;
 	if (found)
 		seeker->request = request;
 	return found;
@@ -338,6 +308,20 @@ static bool seek_sources(struct seeker *seeker, node_id child, uint32_t lo, uint
 	return found;
 }
 
+/* Said only where it must be: the first that the rule decides. */
+static bool seek_verified(struct seeker *seeker, node_id child, uint32_t lo, uint32_t hi)
+{
+	static const enum verified said[] = {VERIFIED_UNSAID, VERIFIED_NO, VERIFIED_YES};
+	for (int i = 0; i < 3; i++) {
+		seeker->request.verified = said[i];
+		bool shown = model_via(seeker->policy, &seeker->request) == MESH_VIA_TUNNEL;
+		if ((said[i] != VERIFIED_YES || shown) && lo <= shown && hi >= shown &&
+		    seek(seeker, child, LEVEL_STRING))
+			return true;
+	}
+	return false;
+}
+
 /* The values LO..HI of LEVEL, all of which lead to CHILD. */
 static bool seek_stretch(struct seeker *seeker, node_id child, uint32_t level, uint32_t lo, uint32_t hi)
 {
@@ -360,11 +344,13 @@ static bool seek_stretch(struct seeker *seeker, node_id child, uint32_t level, u
 		return false;
 	case LEVEL_SRC_LOW:
 		return seek_sources(seeker, child, lo, hi < 255 ? hi : 255);
-	default:
+	case LEVEL_BLOCK:
 		seeker->request.block = lo;
 		return (!lo || (seeker->request.src == CLASS_WORLD && seeker->worst >= SOURCE_PLACED &&
 				lo < seeker->policy->blocks)) &&
-		       seek(seeker, child, LEVEL_STRING);
+		       seek(seeker, child, LEVEL_VERIFIED);
+	default:
+		return seek_verified(seeker, child, lo, hi);
 	}
 }
 
@@ -417,7 +403,7 @@ enum suggested suggest(struct run *run, uint32_t rank, struct request *ret_reque
 				.policy = run->policy,
 				.diagram = run->diagram,
 				.rank = rank,
-				.agreed = {.arena = run->arena},
+				.witnesses = witnesses_create(run->arena),
 				.audit = run->policy->rules.at[rank].effect == VERDICT_AUDIT};
 	enum suggested found = SUGGEST_NONE;
 	seeker.reach = calloc(diagram_nodes(run->diagram) + 1, 1); /* for each rule anew: not the arena's */

@@ -8,7 +8,7 @@ static const char *verdict_of(const struct decision *decision)
 	return decision->depends ? "depends" : decision->allow ? "allow" : "deny";
 }
 
-static const char *rule_of(const struct run *run, const struct decision *decision)
+const char *answer_rule(const struct run *run, const struct decision *decision)
 {
 	return decision->refused      ? "malformed"
 	       : decision->unknown    ? "unknown"
@@ -70,7 +70,7 @@ json_t *answer_json(struct run *run, const struct request *request, const struct
 		json_array_append_new(audit, json_string("default"));
 	json_t *answer = json_pack("{s:s, s:o}", "verdict", verdict_of(decision), "audit", audit);
 	if (!decision->depends)
-		json_object_set_new(answer, "rule", json_string(rule_of(run, decision)));
+		json_object_set_new(answer, "rule", json_string(answer_rule(run, decision)));
 	if (!decision->depends)
 		json_object_set_new(answer, "where", where ? json_string(where) : json_null());
 	if (decision->depends)
@@ -84,6 +84,18 @@ json_t *answer_json(struct run *run, const struct request *request, const struct
 	return answer;
 }
 
+/* Whom plaintext overrules. The kernel does not say. */
+static const char *allower_text(struct run *run, const struct decision *decision)
+{
+	if (decision->by_default)
+		return "the default allows it";
+	if (decision->rule >= run->policy->rules.len)
+		return "it is allowed";
+	const struct policy_rule *rule = &run->policy->rules.at[decision->rule];
+	return arena_printf(run->arena, "'%s' (%s) allows it", rule->name,
+			    sources_where(run->arena, &run->sources, rule->span));
+}
+
 const char *answer_text(struct run *run, const struct decision *decision)
 {
 	const char *where = where_of(run, decision);
@@ -93,18 +105,13 @@ const char *answer_text(struct run *run, const struct decision *decision)
 		return arena_printf(run->arena, "deny: malformed, %s", decision->why_refused);
 	if (decision->unknown)
 		return "deny by 'unknown': no service has this port at its address";
-	if (decision->plaintext && decision->by_default)
-		return "deny by 'plaintext': the default allows it, but only with a certificate (mtls strict)";
 	if (decision->plaintext)
-		return arena_printf(
-			run->arena,
-			"deny by 'plaintext': '%s' (%s) allows it, but only with a certificate (mtls strict)",
-			run->policy->rules.at[decision->rule].name,
-			sources_where(run->arena, &run->sources, run->policy->rules.at[decision->rule].span));
+		return arena_printf(run->arena, "deny by 'plaintext': %s, but only with a certificate (mtls strict)",
+				    allower_text(run, decision));
 	if (decision->by_default)
 		return arena_printf(run->arena, "%s by default%s", verdict_of(decision),
 				    decision->default_audit ? " (audited)" : "");
-	return arena_printf(run->arena, "%s by '%s' (%s)", verdict_of(decision), rule_of(run, decision), where);
+	return arena_printf(run->arena, "%s by '%s' (%s)", verdict_of(decision), answer_rule(run, decision), where);
 }
 
 /* ---- Requests ----------------------------------------------------------------------------------- */
@@ -131,7 +138,9 @@ static json_t *source_json(const struct run *run, const struct request *request)
 	const struct policy_class *class = &run->policy->classes.at[request->src];
 	const char *address = request->block ? block_address(run, request->block) : NULL;
 	json_t *from = json_object();
-	if (class->kind == CLASS_WORLD && address) {
+	if (request->verified != VERIFIED_UNSAID)
+		json_object_set_new(from, "verified", json_boolean(request->verified == VERIFIED_YES));
+	if (class->kind == CLASS_WORLD && address && request->verified == VERIFIED_UNSAID) {
 		json_decref(from);
 		return json_string(address);
 	}
@@ -139,7 +148,7 @@ static json_t *source_json(const struct run *run, const struct request *request)
 		json_object_set_new(from, "namespace", json_string(class->ns));
 	else if (class->kind == CLASS_IDENTITY)
 		json_object_set_new(from, "spiffe", json_string(class->spiffe));
-	else
+	else if (class->kind != CLASS_WORLD || !address)
 		json_object_set_new(from, "service", json_string(class->name));
 	if (address)
 		json_object_set_new(from, "address", json_string(address));

@@ -8,6 +8,8 @@
 json_t *answer_json(struct run *run, const struct request *request, const struct decision *decision);
 /* "allow by 'x' (shop.mesh:27:1)" */
 const char *answer_text(struct run *run, const struct decision *decision);
+/* Who decided: a rule's name, "default", "plaintext", "unknown" or "malformed". */
+const char *answer_rule(const struct run *run, const struct decision *decision);
 /* A line that `why --requests` answers the same; owned. */
 json_t *answer_request(struct run *run, const struct request *request);
 /* verb/near.c: rules that miss the request by one part alone, a line each behind INDENT. */

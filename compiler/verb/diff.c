@@ -7,6 +7,8 @@
 
 static const char *const changes[] = {"widened", "narrowed", "moved", "mtls"};
 static const char *const modes[] = {"off", "permissive", "strict"};
+static const char *const shown[] = {
+	[VERIFIED_UNSAID] = "", [VERIFIED_NO] = ", without a certificate", [VERIFIED_YES] = ", with a certificate"};
 
 struct showing {
 	const struct options *options;
@@ -116,6 +118,8 @@ static json_t *group_json(struct diff *diff, const struct diff_group *group)
 		"sources", words_json(&sources), "destinations", words_json(&targets), "ports", words_json(&ports),
 		"when", conditions_json(diff, group), "count", (json_int_t)group->count, "exact", group->exact, "l7",
 		group->outcome.l7, "malformed", group->outcome.malformed, "witness", new);
+	if (group->verified != VERIFIED_UNSAID)
+		json_object_set_new(object, "verified", json_boolean(group->verified == VERIFIED_YES));
 	if (!json_equal(old, new))
 		json_object_set(object, "witness_old", old);
 	json_decref(old);
@@ -203,7 +207,8 @@ static void show_text_group(struct showing *showing, const struct diff_group *gr
 	struct diff *diff = showing->diff;
 	fprintf(showing->out, "%s: %s, was %s\n", changes[group->outcome.change], side_text(diff, group, NEW, "'"),
 		side_text(diff, group, OLD, "'"));
-	fprintf(showing->out, "  from     %s\n", listed(diff, diff_source_words(diff, group->sources), ""));
+	fprintf(showing->out, "  from     %s%s\n", listed(diff, diff_source_words(diff, group->sources), ""),
+		shown[group->verified]);
 	fprintf(showing->out, "  to       %s\n", listed(diff, diff_target_words(diff, group), ""));
 	fprintf(showing->out, "  ports    %s\n", listed(diff, diff_port_words(diff, &group->ports), ""));
 	fprintf(showing->out, "  size     %s%s\n", requests_text(diff, group),
@@ -245,7 +250,9 @@ static void show_markdown_groups(struct showing *showing)
 		const struct diff_group *group = &diff->groups.at[i];
 		fputs("| ", showing->out);
 		put_cell(showing->out, arena_printf(diff->arena, "**%s**", changes[group->outcome.change]));
-		put_cell(showing->out, listed(diff, diff_source_words(diff, group->sources), "`"));
+		put_cell(showing->out,
+			 arena_printf(diff->arena, "%s%s", listed(diff, diff_source_words(diff, group->sources), "`"),
+				      shown[group->verified]));
 		put_cell(showing->out, listed(diff, diff_target_words(diff, group), "`"));
 		put_cell(showing->out, listed(diff, diff_port_words(diff, &group->ports), "`"));
 		put_cell(showing->out, side_text(diff, group, OLD, "`"));

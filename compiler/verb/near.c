@@ -54,6 +54,8 @@ static const char *atom_text(const struct asking *asking, const struct cond *ato
 		[OP_HAS] = {"were absent", "were there"},
 	};
 	struct text text = {.arena = asking->run->arena};
+	if (atom->op == OP_IS)
+		return wanted ? "the peer showed a certificate" : "the peer showed no certificate";
 	add_field(&text, asking, atom);
 	text_add(&text, " %s", words[atom->op][wanted]);
 	if (atom->op != OP_HAS) {

@@ -149,6 +149,9 @@ static void add_with(struct suggesting *suggesting, const char *field, const cha
 static void add_withs(struct suggesting *suggesting, const struct request *request)
 {
 	const char *before = " with ";
+	if (request->verified != VERIFIED_UNSAID)
+		add_with(suggesting, "peer.verified", NULL, request->verified == VERIFIED_YES ? "true" : "false",
+			 &before);
 	if (!request->method)
 		return;
 	bool grpc =

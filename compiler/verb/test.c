@@ -32,7 +32,7 @@ struct testing {
 /* What the kernel says, in the model's terms. -EIO: it did not answer. */
 static int kernel_decide(struct testing *testing, const struct request *request, struct decision *decision)
 {
-	struct mesh_vector vector = engine_request(request);
+	struct mesh_vector vector = engine_request(testing->run, request);
 	struct mesh_answer answer = {0};
 	if (engine_decide(testing->engine, &vector, &answer, 1))
 		return -EIO;
@@ -51,7 +51,7 @@ static bool audits_rule(const struct run *run, const struct decision *decision, 
 static bool is_met(const struct run *run, const struct policy_expect *expect, const struct request *request,
 		   const struct decision *decision)
 {
-	const char *subset, *rule = decision->by_default ? "default" : run->policy->rules.at[decision->rule].name;
+	const char *subset, *rule = answer_rule(run, decision);
 	switch (expect->kind) {
 	case EXPECT_AUDIT:
 		return audits_rule(run, decision, expect->by);
@@ -61,14 +61,15 @@ static bool is_met(const struct run *run, const struct policy_expect *expect, co
 	default:
 		if (decision->depends || decision->allow != (expect->kind == EXPECT_ALLOW))
 			return false;
-		return !expect->by || (!decision->refused && strcmp(expect->by, rule) == 0);
+		return !expect->by || strcmp(expect->by, rule) == 0;
 	}
 }
 
 static bool agree(const struct decision *a, const struct decision *b)
 {
-	return a->allow == b->allow && a->by_default == b->by_default && (a->by_default || a->rule == b->rule) &&
-	       a->audits == b->audits && a->arm == b->arm;
+	bool same = a->plaintext || (a->by_default == b->by_default && (a->by_default || a->rule == b->rule));
+	return a->allow == b->allow && a->plaintext == b->plaintext && same && a->audits == b->audits &&
+	       a->arm == b->arm;
 }
 
 static const char *expected_text(struct run *run, const struct policy_expect *expect)
@@ -161,7 +162,7 @@ static void print_failure(const struct testing *testing, const struct result *re
 	printf("FAIL %s: '%s': expected %s from %s, got %s\n     request: %s\n", where_of(testing, result),
 	       result->test->name, expected_text(run, result->expect), result->expect->labels.at[result->number],
 	       result->got, text);
-	if (!result->decision.depends && !result->decision.refused)
+	if (!result->decision.depends && !result->decision.refused && !result->decision.plaintext)
 		answer_print_misses(stdout, "     ", run, request, &result->decision);
 	free(text);
 	json_decref(line);

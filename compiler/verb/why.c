@@ -236,11 +236,28 @@ static int take_port(json_t *request, const char *value)
 	return EXIT_YES;
 }
 
+static int take_source(json_t *request, const char *from, const char *address, const char *verified)
+{
+	bool yes = verified && strcmp(verified, "true") == 0;
+	if (verified && !yes && strcmp(verified, "false") != 0)
+		return verb_cannot("--verified wants true or false, not '%s'", verified);
+	if (!verified && !(from && address)) {
+		if (from || address)
+			json_object_set_new(request, "from", json_string(from ? from : address));
+		return EXIT_YES;
+	}
+	json_t *source = json_pack("{s:s*, s:s*}", "service", from, "address", address);
+	if (verified)
+		json_object_set_new(source, "verified", json_boolean(yes));
+	json_object_set_new(request, "from", source);
+	return EXIT_YES;
+}
+
 static int take_flags(struct why_options *why, int argc, char **argv, int *ret_paths)
 {
 	static const char *const texts[] = {"method", "path", "host", "to", "protocol"};
 	int paths = 1, code = EXIT_YES;
-	const char *from = NULL, *address = NULL, *value;
+	const char *from = NULL, *address = NULL, *verified = NULL, *value;
 	for (int i = 1; i < argc && !code; i++) {
 		bool taken = false;
 		for (size_t k = 0; k < sizeof(texts) / sizeof(*texts) && !taken; k++) {
@@ -257,6 +274,8 @@ static int take_flags(struct why_options *why, int argc, char **argv, int *ret_p
 			from = value;
 		else if ((value = verb_value(argv, &i, "--address")))
 			address = value;
+		else if ((value = verb_value(argv, &i, "--verified")))
+			verified = value;
 		else if ((value = verb_value(argv, &i, "--requests")))
 			why->requests = value;
 		else if ((value = verb_value(argv, &i, "--flow")))
@@ -270,10 +289,8 @@ static int take_flags(struct why_options *why, int argc, char **argv, int *ret_p
 		else
 			argv[paths++] = argv[i];
 	}
-	if (from && address)
-		json_object_set_new(why->request, "from", json_pack("{s:s, s:s}", "service", from, "address", address));
-	else if (from || address)
-		json_object_set_new(why->request, "from", json_string(from ? from : address));
+	if (!code)
+		code = take_source(why->request, from, address, verified);
 	*ret_paths = paths - 1;
 	if (!code && why->flow && (why->requests || json_object_size(why->request)))
 		return verb_cannot("--flow FILE says it all: no other flag of a request with it");

@@ -1,6 +1,7 @@
 #include "verb/why_flow.h"
 
 #include "ir/request.h"
+#include "verb/answer.h"
 
 static const char *text_at(const json_t *object, const char *key)
 {
@@ -20,8 +21,22 @@ static const char *party_name(const char *service)
 	return strcmp(service, "other") == 0 ? "-/-" : service;
 }
 
-static json_t *source_of(const json_t *from, char *why)
+/* What a peer showed, the node's hooks say: in the tunnel its certificate, elsewhere none. A caller's hook decides
+ * for what it is about to do, and says of that only that it is refused. */
+static void add_shown(json_t *source, const json_t *flow)
 {
+	const char *hook = text_at(flow, "hook");
+	bool tunnel = strcmp(hook, "tunnel") == 0, plain = strcmp(text_at(flow, "rule"), "plaintext") == 0;
+	const json_t *spiffe = json_object_get(json_object_get(flow, "from"), "spiffe");
+	if (json_is_string(spiffe))
+		json_object_set(source, "spiffe", (json_t *)spiffe);
+	if (tunnel || plain || strcmp(hook, "lookup") == 0 || strcmp(hook, "ingress") == 0)
+		json_object_set_new(source, "verified", json_boolean(tunnel));
+}
+
+static json_t *source_of(const json_t *flow, char *why)
+{
+	const json_t *from = json_object_get(flow, "from");
 	const char *service = text_at(from, "service"), *address = text_at(from, "address");
 	bool named = *service && strcmp(service, "unknown") != 0 && strcmp(service, "conflict") != 0;
 	json_t *source = json_object();
@@ -29,8 +44,10 @@ static json_t *source_of(const json_t *from, char *why)
 		json_object_set_new(source, "service", json_string(party_name(service)));
 	if (*address)
 		json_object_set_new(source, "address", json_string(address));
-	if (json_object_size(source))
+	if (json_object_size(source)) {
+		add_shown(source, flow);
 		return source;
+	}
 	json_decref(source);
 	return refuse(why, "the record names no source");
 }
@@ -76,7 +93,9 @@ json_t *flow_request(struct run *run, const json_t *flow, char *why)
 		return refuse(
 			why,
 			"the destination was a workload of two services ('conflict'): denied, and no rule was asked");
-	json_t *from = source_of(json_object_get(flow, "from"), why);
+	if (strcmp(rule, "mtls") == 0)
+		return refuse(why, "the tunnel was refused ('mtls', see `reason`) before any rule was asked");
+	json_t *from = source_of(flow, why);
 	json_t *to = from ? target_of(run->policy, flow, &port, why) : NULL;
 	if (!to) {
 		json_decref(from);
@@ -90,21 +109,13 @@ json_t *flow_request(struct run *run, const json_t *flow, char *why)
 	return request;
 }
 
-static const char *name_of(const struct run *run, const struct decision *decision)
-{
-	return decision->unknown      ? "unknown"
-	       : decision->plaintext  ? "plaintext"
-	       : decision->by_default ? "default"
-				      : run->policy->rules.at[decision->rule].name;
-}
-
 /* "verdict", "rule" or NULL: nothing. */
 static const char *difference(const struct run *run, const json_t *flow, const struct decision *decision)
 {
 	if (decision->depends || decision->refused ||
 	    decision->allow != (strcmp(text_at(flow, "verdict"), "allow") == 0))
 		return "verdict";
-	return strcmp(name_of(run, decision), text_at(flow, "rule")) != 0 ? "rule" : NULL;
+	return strcmp(answer_rule(run, decision), text_at(flow, "rule")) != 0 ? "rule" : NULL;
 }
 
 json_t *flow_compare(struct run *run, const char *digest, const json_t *flow, const struct decision *decision)

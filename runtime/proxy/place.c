@@ -144,13 +144,13 @@ static void tunnel_end_gone(struct tunnel *tunnel)
 	tunnel_end(tunnel, REASON_PLACE_GONE, NULL);
 }
 
-/* Streams whose tunnel went before them are the last to point here. */
+/* Before the tunnels: a caller's stream that loses its tunnel looks for another. */
 static struct stream *stream_of(const struct place *place)
 {
 	struct stream *stream;
-	TAILQ_FOREACH(stream, &place->proxy->streams, link)
-	if (stream->place == place)
-		break;
+	TAILQ_FOREACH (stream, &place->proxy->streams, link)
+		if (stream->place == place)
+			break;
 	return stream;
 }
 
@@ -159,9 +159,9 @@ void place_forget(struct place *place)
 	struct place **at = &place->proxy->places;
 	struct stream *stream;
 	place_close(place);
-	tunnels_each(place, tunnel_end_gone);
 	while ((stream = stream_of(place)))
 		stream_end(stream, REASON_PLACE_GONE, NULL, NGHTTP2_CANCEL);
+	tunnels_each(place, tunnel_end_gone);
 	broker_forget(place->proxy->broker, place->endpoint);
 	while (*at != place)
 		at = &(*at)->next;

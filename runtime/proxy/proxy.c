@@ -59,8 +59,8 @@ static bool tunnels_flush(struct proxy *proxy)
 {
 	struct tunnel *tunnel;
 	unsigned left = 0;
-	TAILQ_FOREACH(tunnel, &proxy->dirty, dirty_link)
-	left++;
+	TAILQ_FOREACH (tunnel, &proxy->dirty, dirty_link)
+		left++;
 	for (; left > 0 && (tunnel = TAILQ_FIRST(&proxy->dirty)); left--) {
 		TAILQ_REMOVE(&proxy->dirty, tunnel, dirty_link);
 		tunnel->is_dirty = false;
@@ -190,10 +190,10 @@ void proxy_release(struct proxy *proxy)
 		return;
 	struct tunnel *tunnel;
 	struct stream *stream;
-	while ((tunnel = TAILQ_FIRST(&proxy->tunnels)))
-		tunnel_end(tunnel, REASON_DRAIN, NULL);
 	while ((stream = TAILQ_FIRST(&proxy->streams)))
 		stream_end(stream, REASON_DRAIN, NULL, NGHTTP2_CANCEL);
+	while ((tunnel = TAILQ_FIRST(&proxy->tunnels)))
+		tunnel_end(tunnel, REASON_DRAIN, NULL);
 	while (proxy->places)
 		place_forget(proxy->places);
 	dead_free(proxy);

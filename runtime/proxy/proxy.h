@@ -27,7 +27,8 @@ enum {
 	PROXY_TUNNELS_LIMIT = 4096,
 	PROXY_STREAMS_LIMIT = 1000,  /* of one tunnel */
 	PROXY_HELD_BYTES = 64 << 20, /* that applications have not taken; beyond it tunnels' windows stay shut */
-	PROXY_BUFFER_BYTES = 64 << 10,
+	PROXY_BUFFER_BYTES = 128 << 10,
+	PROXY_PLAIN_BYTES = 64 << 10,
 	PROXY_RECORD_BYTES = 16 << 10, /* of plaintext, RFC 8446, section 5.1 */
 	PROXY_POOL_BUCKETS = 1024,
 };
@@ -62,7 +63,7 @@ struct proxy {
 	struct proxy_buffers {
 		uint8_t cipher_in[PROXY_BUFFER_BYTES];
 		uint8_t cipher_out[PROXY_BUFFER_BYTES];
-		uint8_t plain_in[PROXY_RECORD_BYTES];
+		uint8_t plain_in[PROXY_PLAIN_BYTES];
 		uint8_t plain_out[PROXY_RECORD_BYTES];
 	} *buffers;
 	size_t cipher_in_at, cipher_in_len, cipher_out_len, plain_out_len;

@@ -10,8 +10,9 @@
 enum {
 	STREAM_WINDOW_BYTES = 1 << 20,
 	SESSION_WINDOW_BYTES = 4 << 20,
-	HEAD_BYTES = 16 << 10,		      /* names and values and 32 each: RFC 9113, section 6.5.2 */
-	FRAME_BYTES = PROXY_RECORD_BYTES - 9, /* with its head it is one record */
+	HEAD_BYTES = 16 << 10,		 /* names and values and 32 each: RFC 9113, section 6.5.2 */
+	FRAME_BYTES = PROXY_PLAIN_BYTES, /* with its head, as sent, it is four records */
+	FRAME_HEAD_BYTES = 9,
 	RESETS_BURST = 10000,
 	RESETS_PER_S = 1000, /* CVE-2023-44487; applications behind a node do reset */
 };
@@ -115,11 +116,11 @@ static int on_not_sent(nghttp2_session *session, const nghttp2_frame *frame, int
 	(void)error;
 	if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
 		return 0;
-	TAILQ_FOREACH(stream, &tunnel->streams, tunnel_link)
-	if (stream->id == frame->hd.stream_id) {
-		stream_on_closed(stream, NGHTTP2_REFUSED_STREAM);
-		break;
-	}
+	TAILQ_FOREACH (stream, &tunnel->streams, tunnel_link)
+		if (stream->id == frame->hd.stream_id) {
+			stream_on_closed(stream, NGHTTP2_REFUSED_STREAM);
+			break;
+		}
 	return 0;
 }
 
@@ -159,7 +160,8 @@ static ssize_t on_frame_bytes(nghttp2_session *session, uint8_t type, int32_t id
 	(void)session_window;
 	(void)stream_window;
 	(void)context;
-	return max_frame < FRAME_BYTES ? max_frame : FRAME_BYTES;
+	uint32_t whole_records = max_frame < FRAME_BYTES ? max_frame : FRAME_BYTES;
+	return whole_records / PROXY_RECORD_BYTES * PROXY_RECORD_BYTES - FRAME_HEAD_BYTES;
 }
 
 static const nghttp2_data_provider provider = {.read_callback = on_read};
@@ -276,6 +278,7 @@ static int session_greet(nghttp2_session *session)
 		{NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, PROXY_STREAMS_LIMIT},
 		{NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, STREAM_WINDOW_BYTES},
 		{NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, HEAD_BYTES},
+		{NGHTTP2_SETTINGS_MAX_FRAME_SIZE, FRAME_BYTES},
 		{NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
 	};
 	if (nghttp2_submit_settings(session, NGHTTP2_FLAG_NONE, settings, sizeof(settings) / sizeof(*settings)) ||

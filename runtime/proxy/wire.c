@@ -183,24 +183,30 @@ bool wire_is_outdated(const struct tunnel *tunnel)
 
 /* ---- Reading ------------------------------------------------------------------------------------- */
 
+static void wire_ended(struct tunnel *tunnel, int error)
+{
+	if (error == SSL_ERROR_ZERO_RETURN)
+		tunnel_end(tunnel, tunnel->stream_count ? REASON_PEER : NULL, "the tunnel was closed");
+	else if (error != SSL_ERROR_WANT_READ)
+		wire_fail(tunnel);
+}
+
+/* Several records at once: an application is written to for each of them otherwise. */
 static void wire_decrypt(struct tunnel *tunnel)
 {
 	uint8_t *plain = tunnel->proxy->buffers->plain_in;
-	while (tunnel->state == TUNNEL_OPEN) {
+	int len = 1;
+	while (tunnel->state == TUNNEL_OPEN && len > 0) {
+		size_t gathered = 0;
 		ERR_clear_error();
-		int len = SSL_read(tunnel->ssl, plain, PROXY_RECORD_BYTES);
-		if (len > 0) {
-			if (tunnel_digest(tunnel, plain, (size_t)len))
-				tunnel_end(tunnel, REASON_PEER, "HTTP/2 that is none");
-			continue;
-		}
-		int error = SSL_get_error(tunnel->ssl, len);
-		if (error == SSL_ERROR_WANT_READ)
-			return;
-		if (error == SSL_ERROR_ZERO_RETURN)
-			tunnel_end(tunnel, tunnel->stream_count ? REASON_PEER : NULL, "the tunnel was closed");
-		else
-			wire_fail(tunnel);
+		while (gathered + PROXY_RECORD_BYTES <= PROXY_PLAIN_BYTES &&
+		       (len = SSL_read(tunnel->ssl, plain + gathered, PROXY_RECORD_BYTES)) > 0)
+			gathered += (size_t)len;
+		int error = len > 0 ? SSL_ERROR_NONE : SSL_get_error(tunnel->ssl, len);
+		if (gathered && tunnel_digest(tunnel, plain, gathered))
+			tunnel_end(tunnel, REASON_PEER, "HTTP/2 that is none");
+		else if (len <= 0)
+			wire_ended(tunnel, error);
 	}
 }
 

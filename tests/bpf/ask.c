@@ -27,7 +27,7 @@ static int read_requests(struct run *run, const char *path, struct asked *asked)
 		if (request_read(run->arena, run->policy, line, &request, why))
 			return verb_cannot("%s", why);
 		vec_push(run->arena, &asked->requests, request);
-		vec_push(run->arena, &asked->vectors, engine_request(&request));
+		vec_push(run->arena, &asked->vectors, engine_request(run, &request));
 		json_decref(line);
 	}
 	fclose(file);

@@ -7,7 +7,7 @@ import ipaddress
 import re
 import string
 
-from random_policy import TRUST
+from random_policy import TRUST, asks_verified, mode_of
 
 
 class Malformed(Exception):
@@ -37,7 +37,8 @@ class Source:
         self.policy = policy
         self.service = self.ns = self.spiffe = self.address = None
         self.kind = "world"
-        if said == "other":
+        self.verified = said.get("verified") if isinstance(said, dict) else None
+        if said == "other" or (isinstance(said, dict) and said.get("service") == "other"):
             self.kind = "workload"
             return
         if isinstance(said, str):
@@ -117,6 +118,15 @@ class Target:
         self.unknown = any(str(address) in service.addresses for service in self.policy.services.values())
         self.externals = [e for e in self.policy.externals.values() if any(in_cidr(address, c) for c in e.cidrs)]
 
+    def is_workload(self):
+        return bool(self.service or self.ns or self.special == "other")
+
+    def mode(self):
+        """How a connection to it is protected."""
+        if not self.is_workload():
+            return "off"
+        return mode_of(self.policy, self.service.full if self.service else None, self.ns, self.port)
+
     def is_world(self):
         return not self.service and not self.ns and not self.externals and not self.special
 
@@ -146,6 +156,8 @@ class Target:
 
     def is_of(self, rule, l7):
         declared = rule.effect == "allow" or l7
+        if asks_verified(rule.when) and not self.is_workload():
+            return False
         if rule.ports and not any(lo <= self.port <= hi for lo, hi in rule.ports):
             return False
         return (any(self.is_ref(r, declared, l7) for r in rule.dst[0]) and
@@ -259,6 +271,8 @@ def like(pattern, value):
 
 def atom_holds(atom, target, content):
     _, field, key, op, values = atom
+    if field == "peer.verified":
+        return target.verified
     if field in ("tcp.port", "udp.port"):
         if (field == "udp.port") != target.udp:
             return False
@@ -290,7 +304,7 @@ def holds(cond, target, content):
 def is_l7(cond):
     if cond is None:
         return False
-    return not cond[1].endswith(".port") if cond[0] == "atom" else any(is_l7(c) for c in cond[1:])
+    return not cond[1].endswith((".port", ".verified")) if cond[0] == "atom" else any(is_l7(c) for c in cond[1:])
 
 
 # ---- Verdicts --------------------------------------------------------------------------------------
@@ -307,9 +321,16 @@ def shares_of(policy, source, target, content):
     raise AssertionError("the last arm has no condition")
 
 
+def is_verified(source, target):
+    """Language 21. Where nobody says: true where the port is strict and the source has a certificate."""
+    said = target.mode() == "strict" if source.verified is None else source.verified
+    return said and source.kind == "workload" and not target.udp and target.is_workload()
+
+
 def matching(policy, request):
     """Names of all rules that match, by effect; the one that is named stands first."""
     source, target = Source(policy, request["from"]), Target(policy, request)
+    target.verified = is_verified(source, target)
     content = Content(request) if "method" in request else None
     found = {"deny": [], "allow": [], "audit": []}
     for rule in policy.rules:
@@ -332,8 +353,11 @@ def answer(policy, request, file="policy.mesh"):
     named = (found["deny"] or found["allow"] or [None])[0]
     default = target.default()
     verdict = named.effect if named else "deny" if default == "deny" else "allow"
+    refused = verdict == "allow" and target.mode() == "strict" and not is_verified(source, target) and source.kind != "node"
     # In the order of the numbers of rules: those without L7 condition first, then by name.
-    audit = [r.name for r in found["audit"]] + (["default"] if not named and default == "audit" else [])
+    audit = [r.name for r in found["audit"]] + (["default"] if not named and default == "audit" and not refused else [])
+    if refused:
+        return {"verdict": "deny", "rule": "plaintext", "where": None, "audit": audit}
     said = {"verdict": verdict, "rule": named.name if named else "default",
             "where": f"{file}:{named.line}:1" if named else None, "audit": audit}
     content = Content(request) if "method" in request else None

@@ -85,6 +85,7 @@ class Policy:
     routes: dict = field(default_factory=dict)      # service -> ([Arm], sticky)
     tests: list = field(default_factory=list)       # lines
     nevers: list = field(default_factory=list)      # (src refs, dst refs, ports, through any)
+    mtls: list = field(default_factory=list)        # (mode, None | ("namespace", ns) | ("name", full), port or None)
 
 
 # ---- Text ------------------------------------------------------------------------------------------
@@ -139,6 +140,8 @@ def cond_text(cond):
     name += f"[{quote(key)}]" if key is not None else ""
     if op == "has":
         return f"has {name}"
+    if op == "is":
+        return name
     if name in ("tcp.port", "udp.port"):
         if op == "in":
             return f"{name} in {{{', '.join(range_text(*v) for v in values)}}}"
@@ -189,6 +192,12 @@ def route_text(name, route, ns):
     return f"route {name_text(name, ns)} {{ {arms}{' sticky by source;' if route[1] else ''} }}"
 
 
+def mtls_text(statement, ns):
+    mode, scope, port = statement
+    text = f"mtls {mode}" + (f" for {ref_text(scope, ns)}" if scope else "") + (f" port {port}" if port else "")
+    return text + {"strict": ";", "permissive": ' until "2999-12-31";', "off": ' because "a test";'}[mode]
+
+
 def never_text(number, never, ns):
     src, dst, ports, through = never
     return (f'never "n{number}": from {party_text((src, []), ns)} to {party_text((dst, []), ns)}'
@@ -216,6 +225,7 @@ def declarations(policy):
     for full, route in policy.routes.items():
         lines.append((full.split("/")[0], route_text(full, route, full.split("/")[0])))
     some = next(iter(policy.spaces))
+    lines += [(some, mtls_text(m, some)) for m in policy.mtls]
     lines += [(some, never_text(i, n, some)) for i, n in enumerate(policy.nevers)]
     return lines + [(some, test) for test in policy.tests]
 
@@ -426,6 +436,43 @@ def random_rule(rng, policy, number, l7):
     return rule
 
 
+def asks_verified(cond):
+    return cond is not None and (cond[1] == "peer.verified" if cond[0] == "atom" else any(asks_verified(c) for c in cond[1:]))
+
+
+def add_peer(rng, policy, rule):
+    """A condition on peer.verified, where the rule's destinations are workloads."""
+    kinds = {r[0] if r[0] != "name" or r[1] in policy.services else "foreign" for r in leaves(policy, rule.dst[0])}
+    if kinds & {"foreign", "world"}:
+        return
+    atom = ("atom", "peer.verified", None, "is", [])
+    atom = atom if chance(rng, 60) else ("not", atom)
+    rule.when = atom if not rule.when or chance(rng, 30) else (rng.choice(["and", "or"]), *rng.sample([atom, rule.when], 2))
+
+
+def mode_of(policy, service, ns, port):
+    """Language 20: the narrowest statement."""
+    for scope in ((("name", service), port), (("name", service), None), (("namespace", ns), None), (None, None)):
+        for mode, *where in policy.mtls:
+            if tuple(where) == scope:
+                return mode
+    return "off"
+
+
+def random_mtls(rng, policy):
+    scopes = [(None, None)] * chance(rng, 40)
+    scopes += [(("namespace", ns), None) for ns in policy.spaces if chance(rng, 30)]
+    for service in policy.services.values():
+        scopes += [(("name", service.full), None)] * chance(rng, 15)
+        scopes += [(("name", service.full), lo) for p, lo, hi in service.workload_ports() if chance(rng, 15) and p != "udp"]
+    policy.mtls = [(rng.choice(["strict", "strict", "permissive", "off"]), *scope) for scope in scopes]
+    # No datagram goes through the tunnel: a strict port of udp is refused.
+    for service in policy.services.values():
+        for protocol, lo, _ in service.workload_ports():
+            if protocol == "udp" and mode_of(policy, service.full, service.ns, lo) == "strict":
+                policy.mtls.append(("off", ("name", service.full), lo))
+
+
 def random_route(rng, policy, service, l7):
     arms, kinds = [], {p for p, _, _, _ in service.ports}
     per_connection = not l7 and bool(kinds & {"http", "grpc"})
@@ -495,6 +542,12 @@ def make(seed, l7=False, big=False):
     for full, service in policy.services.items():
         if chance(rng, 40):
             policy.routes[full] = random_route(rng, policy, service, l7)
+    rng = random.Random(f"mtls {seed} {l7} {big}")
+    if chance(rng, 60):
+        random_mtls(rng, policy)
+    for rule in policy.rules:
+        if chance(rng, 25):
+            add_peer(rng, policy, rule)
     return policy
 
 
@@ -573,19 +626,37 @@ def random_http(rng):
     return request
 
 
+def can_verify(policy, request):
+    """A certificate is shown by a workload, over TCP, to a workload."""
+    source, to = request["from"], request["to"]
+    known = source in policy.services if isinstance(source, str) else bool(source.keys() & {"service", "namespace", "spiffe"})
+    workload = to in policy.services or to.endswith("/-") or any(to in s.addresses for s in policy.services.values())
+    return known and workload and request["protocol"] != "udp"
+
+
+def with_verified(rng, policy, request):
+    if chance(rng, 40):
+        return request
+    source, said = request["from"], chance(rng, 60) and can_verify(policy, request)
+    if isinstance(source, str):
+        source = {"service" if source in policy.services or source in ("world", "node") else "address": source}
+    return {**request, "from": {**source, "verified": said}}
+
+
 def requests(policy, seed, count):
-    rng = random.Random(f"requests {seed}")
-    return [{"from": random_from(rng, policy), **random_to(rng, policy)} for _ in range(count)]
+    rng, more = random.Random(f"requests {seed}"), random.Random(f"verified {seed}")
+    asked = [{"from": random_from(rng, policy), **random_to(rng, policy)} for _ in range(count)]
+    return [with_verified(more, policy, r) for r in asked]
 
 
 def http_requests(policy, seed, count):
-    rng = random.Random(f"http requests {seed}")
+    rng, more = random.Random(f"http requests {seed}"), random.Random(f"verified {seed}")
     out = []
     for _ in range(count):
         request = {"from": random_from(rng, policy), **random_to(rng, policy, True)}
         if request["protocol"] in ("http", "grpc"):
             request.update(random_http(rng))
-        out.append(request)
+        out.append(with_verified(more, policy, request))
     return out
 
 

@@ -1,4 +1,5 @@
-"""completion: what each shell offers for a verb's --format is what that verb takes, all of it and nothing else.
+"""completion: what each shell offers for a verb's --format is what that verb takes, all of it and nothing else, and
+what its --help says.
 
 bash, zsh and fish complete for real; a shell that is not installed is skipped aloud."""
 import os
@@ -72,6 +73,9 @@ def run():
     names = "text json sarif github junit markdown xml".split()
     formats = {verb: accepted(folder, verb, "format", names) for verb in verbs()}
     expect("each verb takes text", all("text" in taken for taken in formats.values()), formats)
+    for verb, taken in formats.items():
+        said = re.search("--format FORMAT +how to print: (.*)", folder.run(verb, "--help")[1])
+        compare(f"{verb} --help", said[1].split() if said else [], taken)
     for shell in SCRIPTS:
         if not shutil.which(shell):
             skip(f"the completion for {shell}", f"{shell} is not installed")

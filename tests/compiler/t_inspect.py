@@ -4,7 +4,7 @@ import os
 
 from common import SMALL, Folder, expect
 
-HOOKS = {"connect4", "connect6", "sendmsg4", "sendmsg6", "lookup", "ingress", "egress", "prove"}
+HOOKS = {"connect4", "connect6", "sendmsg4", "sendmsg6", "lookup", "ingress", "egress", "tunnel", "prove"}
 
 
 def figures(folder):
@@ -54,7 +54,7 @@ def gate(folder):
 def spoilt(folder):
     """A byte of the code changed: an answer or a refusal, never a crash."""
     whole, codes = folder.read("p.o"), set()
-    for at in range(64, len(whole), len(whole) // 120):
+    for at in range(64, len(whole), len(whole) // 240):
         folder.write("bad.o", whole[:at] + bytes([whole[at] ^ 0xff, (whole[at + 1:at + 2] or b"\0")[0] ^ 0x85]) + whole[at + 2:])
         code, _, err = folder.run("inspect", "bad.o")
         codes.add(code)

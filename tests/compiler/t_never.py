@@ -32,7 +32,11 @@ def small(seed):
         rule = random_policy.Rule(rng.choice(["allow", "allow", "allow", "deny"]), f"r{i}", "a", random_policy.random_party(rng, policy, random_policy.source_ref, 2),
                                   random_policy.random_party(rng, policy, random_policy.target_ref, 2), None, None)
         rule.ports = ranges() if rule.effect == "deny" else None
+        if seed % 2 and rng.randrange(3) == 0:
+            random_policy.add_peer(rng, policy, rule)
         policy.rules.append(rule)
+    if seed % 3:
+        random_policy.random_mtls(rng, policy)
     for through in (False, False, True, True):
         never = ([random_policy.source_ref(rng, policy)], [random_policy.target_ref(rng, policy)], rng.choice([None, None, [(80, 80)]]), through)
         policy.nevers.append(never)
@@ -48,7 +52,7 @@ def refused(folder, policy):
         lines = {f["line"] for f in errors if f["code"] != "M0602"}
         if not lines:
             return {int(re.match(r"'n(\d+)'", f["message"])[1]): f["message"] for f in errors}
-        assert all(f["code"] in ("M0603", "M0602", "M0206") for f in errors), errors
+        assert all(f["code"] in ("M0603", "M0602", "M0206", "M0213") for f in errors), errors
         policy.rules = [r for r in policy.rules if r.line not in lines]
 
 
@@ -57,13 +61,14 @@ ADDRESSES = ["10.0.0.1", "10.1.0.1", "203.0.113.1", "203.0.113.200"]
 
 def sources(policy):
     bare = [*policy.services, "world", "node", "other", *({"namespace": ns} for ns in [*policy.spaces, "nowhere"]), {"spiffe": policy.identities["b/i"]}]
-    for who in bare:
-        yield who
+    for who, verified in itertools.product(bare, (False, True)):
+        said = {**(who if isinstance(who, dict) else {"service": who}), "verified": verified}
+        yield said
         for address in ADDRESSES:
             if who == "world":
-                yield address
+                yield {"address": address}
             elif who != "other":
-                yield {**(who if isinstance(who, dict) else {"service": who}), "address": address}
+                yield {**said, "address": address}
 
 
 def targets(policy):
@@ -82,19 +87,14 @@ def allowed(policy):
     for who, to, protocol, port in itertools.product(list(sources(policy)), targets(policy), ("tcp", "udp"), (79, 80, 81, 83, 91, 443)):
         request = {"from": who, "to": to, "protocol": protocol, "port": port}
         source, target = oracle.Source(policy, who), oracle.Target(policy, request)
-        if target.special or who == "other":
-            found = [r.effect for r in policy.rules if source.is_of(r.src) and target.is_of(r, False)]
-            verdict = "deny" if "deny" in found else "allow" if "allow" in found else target.default()
-        else:
-            verdict = oracle.answer(policy, request)["verdict"]
-        if verdict != "deny":
+        if oracle.answer(policy, request)["verdict"] != "deny":
             out.append((source, target, who, to))
     return out
 
 
 def class_of(who):
     if isinstance(who, dict):
-        return who.get("service") or (who["namespace"] + "/-" if "namespace" in who else who["spiffe"])
+        return who.get("service") or ("world" if who.keys() == {"address"} else who["namespace"] + "/-" if "namespace" in who else who["spiffe"])
     return "world" if who in ADDRESSES else who
 
 
@@ -112,7 +112,7 @@ def broken(policy, never, hops):
         reached = [h for h in hops if class_of(h[2]) in classes]
 
 
-WITNESS = re.compile(r"a request from (\S+)(?: at (\S+))? to (\S+) (tcp|udp) port (\d+)")
+WITNESS = re.compile(r"a request from (\S+)(?: at (\S+))?(?: (with|without) a certificate)? to (\S+) (tcp|udp) port (\d+)")
 
 
 def witness_holds(folder, policy, message):
@@ -120,11 +120,12 @@ def witness_holds(folder, policy, message):
     match = WITNESS.search(message)
     if not match:
         return False
-    who, address, to, protocol, port = match.groups()
+    who, address, shown, to, protocol, port = match.groups()
     if {"other", "node"} & {to} or who == "other":
         return None
     who = {"spiffe": policy.identities["b/i"]} if who == "b/i" else {"service": who}
-    line = {"from": {**who, **({"address": address} if address else {})}, "to": to, "protocol": protocol, "port": int(port)}
+    said = {**({"address": address} if address else {}), **({"verified": shown == "with"} if shown else {})}
+    line = {"from": {**who, **said}, "to": to, "protocol": protocol, "port": int(port)}
     bare = random_policy.Policy(**{**policy.__dict__, "nevers": [], "spaces": {**policy.spaces, "nowhere": (policy.ingress, None)}})
     folder.write("w.mesh", random_policy.text(bare))
     code, out, err = folder.run("why", "--format=json", "--requests=-", "w.mesh", stdin=json.dumps(line))

@@ -7,9 +7,9 @@ import readme
 VERBS = ["compile", "check", "fmt", "why", "test", "keygen", "sign", "verify", "inspect", "version"]
 
 L7 = SMALL.replace("allow post:", 'allow paths: from frontend to frontend when http.path == "/x";\nallow post:')
-STRICT = SMALL.replace('mtls off because "a test";', "mtls strict for ledger;")
+STRICT = SMALL.replace('mtls off because "a test";', "mtls strict for ledger;").replace("tcp 5432;", "tcp 5432; udp 53;").replace("to ledger;", "to ledger port 5432;")
 SPLIT = SMALL.replace("service frontend { ", 'service frontend { subset a = v == "1"; ') + "route frontend { split a 1, 1; }\n"
-CANNOT = [("a rule of requests", L7, r"p.mesh:8:45: error[M0701]", "paths"), ("mtls", STRICT, r"p.mesh:7:1: error[M0701]", "mtls"),
+CANNOT = [("a rule of requests", L7, r"p.mesh:8:45: error[M0701]", "paths"), ("udp to a strict port", STRICT, r"p.mesh:4:74: error[M0701]", "tunnel"),
           ("a split per request", SPLIT, r"p.mesh:17:18: error[M0701]", "per connection"),
           ("an arm of requests", SMALL + 'route frontend { when http.method == "GET" split 1; split per connection 1; }\n', r"p.mesh:17:18: error[M0701]", "content")]
 
@@ -179,7 +179,7 @@ def not_enforceable(folder):
         code, _, err = folder.run("check", "p.mesh")
         expect(f"check takes {name}", code == 0, err[:300])
         expect(f"test takes {name}", folder.run("test", "p.mesh")[0] == 0)
-        expect(f"why takes {name}", folder.run("why", "--from=frontend", "--to=ledger", "p.mesh")[0] == 0)
+        expect(f"why takes {name}", folder.run("why", "--from=frontend", "--to=ledger", "--port=5432", "p.mesh")[0] == 0)
     folder.write("p.mesh", SMALL)
 
 

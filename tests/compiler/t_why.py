@@ -96,9 +96,57 @@ def flows(folder):
         expect(f"why {' '.join(words)}: exit {wants}", code == wants and (err or wants == 1), f"exit {code} {out}{err}")
 
 
+CERTIFICATES = """mesh m: trust "m.example", ingress deny, egress deny;
+namespace shop;
+service web { workload app == "web"; }
+service cart { workload app == "cart"; tcp 80; tcp 81; tcp 82; udp 53; }
+mtls strict for cart port 80;
+mtls permissive for cart port 81 until "2999-12-31";
+allow shown: from web to cart when peer.verified;
+allow clear: from any to cart port 82 when not peer.verified;
+allow both: from web to cart port 80;
+"""
+
+
+def certificates(folder):
+    """--verified, what is assumed without it, what would decide otherwise; records of the tunnel."""
+    folder.write("m.mesh", CERTIFICATES)
+    for words, verdict, rule in [
+            (["--from=web", "--port=80"], "allow", "both"), (["--from=web", "--port=80", "--verified=true"], "allow", "both"),
+            (["--from=web", "--port=80", "--verified=false"], "deny", "plaintext"), (["--from=web", "--port=81"], "deny", "default"),
+            (["--from=web", "--port=81", "--verified", "true"], "allow", "shown"), (["--from=web", "--port=82"], "allow", "clear"),
+            (["--from=web", "--port=82", "--verified=true"], "allow", "shown"), (["--from=world", "--port=82"], "allow", "clear"),
+            (["--address=192.0.2.1", "--port=82", "--verified=false"], "allow", "clear"), (["--from=node", "--port=81"], "deny", "default")]:
+        code, out, err = folder.run("why", "--format=json", "--to=cart", *words, "m.mesh")
+        said = json.loads(out or "{}")
+        expect(f"why {' '.join(words)}", code == 0 and (said.get("verdict"), said.get("rule")) == (verdict, rule), out + err)
+    code, out, err = folder.run("why", "--from=web", "--to=cart", "--port=81", "m.mesh")
+    expect("near: a certificate", "near: shown (m.mesh:7:1) would allow if the peer showed a certificate\n" in out, out + err)
+    code, out, err = folder.run("why", "--from=web", "--to=cart", "--port=80", "--verified=false", "m.mesh")
+    expect("plaintext in words", out.startswith("deny by 'plaintext': 'both' (m.mesh:9:1) allows it, but only with a certificate"), out + err)
+    for words, why in [(["--from=web", "--port=80", "--verified=yes"], "true or false"), (["--from=world", "--port=80", "--verified=true"], "shows no certificate"),
+                       (["--from=node", "--port=80", "--verified=true"], "shows no certificate"), (["--from=web", "--port=53", "--protocol=udp", "--verified=true"], "over udp"),
+                       (["--verified=true", "--port=80"], "names nobody")]:
+        code, out, err = folder.run("why", "--to=cart", *words, "m.mesh")
+        expect(f"why {' '.join(words)}: exit 2", code == 2 and why in err, f"exit {code} {out}{err}")
+    web = {"service": "shop/web", "address": "10.1.0.5", "spiffe": "spiffe://m.example/ns/shop/sa/web"}
+    for name, otherwise, rule, differs in [
+            ("of the tunnel", {"hook": "tunnel", "event": "open", "from": web, "rule": "shown", "to": {"service": "shop/cart", "port": 81}}, "shown", None),
+            ("of the wire", {"hook": "lookup", "rule": "clear", "to": {"service": "shop/cart", "port": 82}}, "clear", None),
+            ("of the wire, refused", {"hook": "connect", "verdict": "deny", "rule": "plaintext", "to": {"service": "shop/cart", "port": 80}}, "plaintext", None),
+            ("of the wire, once the tunnel's", {"hook": "ingress", "rule": "shown", "to": {"service": "shop/cart", "port": 81}}, "default", "verdict")]:
+        record = {**FLOW, "from": {"service": "shop/web"}, **otherwise}
+        code, out, err = folder.run("why", "--format=json", "--flow=-", "m.mesh", stdin=json.dumps(record))
+        said = json.loads(out or "{}")
+        expect(f"flow {name}", code == 0 and (said.get("rule"), said["flow"]["differs"]) == (rule, differs), out + err)
+    code, out, err = folder.run("why", "--flow=-", "m.mesh", stdin=json.dumps({**FLOW, "hook": "tunnel", "event": "refused", "rule": "mtls", "verdict": "deny"}))
+    expect("flow refused by the tunnel", code == 2 and "before any rule was asked" in err, out + err)
+
+
 def run():
     folder = Folder()
     near(folder)
+    certificates(folder)
     folder.write("p.mesh", SMALL)
     flows(folder)
     folder.write("p.mesh", SMALL)

@@ -135,6 +135,7 @@ def drop_service(rng, policy, l7):
     if any(full in group for group in policy.groups.values()) or policy.services[full].id() in policy.identities.values():
         return
     del policy.services[full]
+    policy.mtls = [m for m in policy.mtls if m[1] != ("name", full)]
     policy.routes.pop(full, None)
     for refs in refs_of(policy):
         while ("name", full) in refs:
@@ -145,13 +146,24 @@ def drop_service(rng, policy, l7):
         policy.routes[name] = (kept, sticky)
 
 
+def other_mtls(rng, policy, l7):
+    if policy.mtls and chance(rng, 40):
+        policy.mtls.remove(rng.choice(policy.mtls))
+    else:
+        random_policy.random_mtls(rng, policy)
+
+
+def other_peer(rng, policy, l7):
+    random_policy.add_peer(rng, policy, rng.choice(policy.rules))
+
+
 def rename_rule(rng, policy, l7):
     rng.choice(policy.rules).name = f"renamed{rng.randrange(10000)}"
 
 
 KINDS = [drop_rule, add_rule, add_rule, flip_effect, other_condition, other_condition, other_party, other_ports, other_default,
          other_cidr, other_external, other_group, other_identity, other_account, other_route, other_route, add_service,
-         drop_service, rename_rule]
+         drop_service, rename_rule, other_mtls, other_mtls, other_peer, other_peer]
 
 
 def mutate(policy, seed, l7):

@@ -39,8 +39,8 @@ class Request:
             name = f"{source['namespace']}/{name}"
         if name and "/" in name and name not in policy.services and not name.endswith("/-") and not is_address(name):
             side["from"] = {"namespace": name.split("/")[0]}
-            if not isinstance(source, str) and "address" in source:
-                side["from"]["address"] = source["address"]
+            if not isinstance(source, str):
+                side["from"].update({k: source[k] for k in ("address", "verified") if k in source})
         if "/" in side["to"] and not side["to"].endswith("/-") and side["to"] not in policy.services:
             side["to"] = side["to"].split("/")[0] + "/-"
         return side
@@ -54,6 +54,8 @@ class Request:
             if not any(source["spiffe"] in [*p.identities.values(), *(s.id() for s in p.services.values())] for p in self.policies):
                 return {self.space(ns)}
             return {source["spiffe"], *self.names_of_id(source["spiffe"], f"{ns}/{account}")}
+        if source.get("service") in ("world", "node"):
+            return {source["service"]}
         if "service" in source:
             return {source["service"] if "/" in source["service"] else f"{source['namespace']}/{source['service']}"}
         return {self.space(source["namespace"])} if "namespace" in source else {"world"}
@@ -138,7 +140,18 @@ class Request:
         lo, _, hi = numbers.partition("..")
         return not numbers or int(lo) <= target.port <= int(hi or lo)
 
+    def shown(self):
+        """By side: is a certificate shown?"""
+        return [oracle.is_verified(s, t) for s, t in zip(self.sources, self.targets)]
+
+    def is_refused(self):
+        """A side takes nothing without a certificate, and on one side at least there is none: that is told by the modes."""
+        strict = any(t.mode() == "strict" for t in self.targets)
+        return strict and not all(self.shown()) and self.sources[0].kind != "node"
+
     def is_in(self, group):
+        if group.get("verified", self.shown()[1]) != self.shown()[1]:
+            return False
         return (any(map(self.is_source, group["sources"])) and any(map(self.is_target, group["destinations"]))
                 and any(map(self.is_port, group["ports"])))
 

@@ -16,7 +16,7 @@
 enum {
 	PLAN_RULES = 4, /* behind them: default, self, conflict, unknown, plaintext, mtls */
 	PLAN_CLASSES = 9, /* parties: sources first, then externals */
-	PLAN_NODES = 27, /* classes x verdicts, audits, routes; a second level */
+	PLAN_NODES = 27, /* classes x verdicts, audits, routes, and those of verified peers; a second level */
 	PLAN_CELLS = 12, /* (protocol, port) intervals of all destinations */
 	PLAN_COMB = 10, /* outcomes of single sources, interlocked */
 	PLAN_MATRIX = 7, /* outcomes of sets of sources */
@@ -26,6 +26,7 @@ enum {
 	PLAN_INTERVALS = 7, /* of the address line */
 	PLAN_INTERVAL_STEPS = 3,
 	PLAN_AUDIT_SETS = 2,
+	PLAN_ASKS_VERIFIED = 0, /* some rule asks for peer.verified */
 	PLAN_ARMS = 2,
 	PLAN_SPLITS = 3,
 	PLAN_SETS = 3, /* of backends */

@@ -1,6 +1,6 @@
 /* Work in a process of its own: what a library makes of a hostile object ends there. */
-#ifndef MESH_RUNTIME_APART_H
-#define MESH_RUNTIME_APART_H
+#ifndef MESH_BASE_APART_H
+#define MESH_BASE_APART_H
 
 #include "base/why.h"
 

@@ -1,4 +1,4 @@
-#include "apart.h"
+#include "base/apart.h"
 
 #include <errno.h>
 #include <signal.h>
