@@ -19,23 +19,32 @@ MAP(covered, BPF_MAP_TYPE_LRU_HASH, __u64, __u32, 65536, 0);
 MAP(adopt_pass, BPF_MAP_TYPE_ARRAY, __u32, __u32, 1, 0);
 MAP(listeners, BPF_MAP_TYPE_HASH, __u64, __u32, 65536, BPF_F_NO_PREALLOC);
 
-/* The slot to call, or -1: pass (no policy yet, or break glass). */
-static __always_inline int active_slot(void)
+static __always_inline struct mesh_control *settings_of_node(void)
 {
 	__u32 zero = 0;
-	struct mesh_control *settings = bpf_map_lookup_elem(&control, &zero);
+	return bpf_map_lookup_elem(&control, &zero);
+}
+
+/* The slot to call, or -1: pass (no policy yet, or break glass). */
+static __always_inline int active_slot_of(const struct mesh_control *settings)
+{
 	if (!settings)
 		return MESH_GENERATIONS; /* no such slot: the tail call fails, closed */
 	if (settings->mode == MESH_OFF) {
 		stat_add(MESH_STAT_OFF);
 		return -1;
 	}
-	__u32 active = *(volatile __u32 *)&settings->active;
+	__u32 active = *(const volatile __u32 *)&settings->active;
 	if (!active) {
 		stat_add(MESH_STAT_NO_POLICY);
 		return -1;
 	}
 	return active - 1;
+}
+
+static __always_inline int active_slot(void)
+{
+	return active_slot_of(settings_of_node());
 }
 
 /* One generation decides the whole of this call. A tail call that fails returns here: the slot is
@@ -124,25 +133,34 @@ static __always_inline bool is_plain(const struct __sk_buff *skb)
 }
 
 /* The way of nearly every packet: a connection that the active generation has decided and let pass. Without
- * the call of its program; what a SYN_SENT socket sends, and to whom, is looked at there. */
-static __always_inline bool is_decided(const struct __sk_buff *skb, int slot)
+ * the call of its program; what a SYN_SENT socket sends, and to whom, is looked at there. A call of the kernel
+ * costs as much as all the comparisons: the storage is asked for whatever socket it is, and one that is not
+ * full has none. */
+static __always_inline bool is_decided(const struct __sk_buff *skb, const struct mesh_control *settings)
 {
-	__u32 zero = 0;
-	struct mesh_control *settings = bpf_map_lookup_elem(&control, &zero);
-	struct bpf_sock *sk = skb->sk ? bpf_sk_fullsock(skb->sk) : NULL;
-	struct mesh_socket *socket = sk ? bpf_sk_storage_get(&sockets, sk, NULL, 0) : NULL;
-	if (!socket || !settings || slot >= MESH_GENERATIONS || !socket->verdict || sk->state == TCP_STATE_SYN_SENT ||
-	    sk->state == TCP_STATE_LISTEN)
+	__u32 active = *(const volatile __u32 *)&settings->active;
+	__u64 slot = (__u64)active - 1;
+	/* What is checked is what is used, and without a policy it is no slot: the verifier sees both. */
+	asm volatile("" : "+r"(slot));
+	struct bpf_sock *sk = skb->sk;
+	if (settings->mode == MESH_OFF || slot >= MESH_GENERATIONS || !sk)
+		return false;
+	struct mesh_socket *socket = bpf_sk_storage_get(&sockets, sk, NULL, 0);
+	if (!socket || !socket->verdict || sk->state == TCP_STATE_SYN_SENT || sk->state == TCP_STATE_LISTEN)
 		return false;
 	bool current = socket->generation == settings->generations[slot] && socket->epoch == settings->epoch;
 	return (current || socket->role == MESH_ROLE_PROXY) && is_plain(skb);
 }
 
+/* What is not expected lies behind: the way of nearly every packet is a few cache lines of code. */
 #define DISPATCH_PACKET(name, section, jump)                                                                           \
 	SEC(section) int name(struct __sk_buff *skb)                                                                   \
 	{                                                                                                              \
-		int slot = active_slot();                                                                              \
-		if (slot < 0 || is_decided(skb, slot))                                                                 \
+		struct mesh_control *settings = settings_of_node();                                                    \
+		if (__builtin_expect(settings && is_decided(skb, settings), true))                                     \
+			return 1;                                                                                      \
+		int slot = active_slot_of(settings);                                                                   \
+		if (slot < 0)                                                                                          \
 			return 1;                                                                                      \
 		bpf_tail_call(skb, &jump, slot);                                                                       \
 		stat_add(MESH_STAT_NO_PROGRAM);                                                                        \

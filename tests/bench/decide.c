@@ -277,11 +277,11 @@ static void print_parts(const struct bench *bench)
 static void ask_for(void *bytes, size_t len, const char *service, const struct bench *bench)
 {
 	size_t room;
-	struct asked *asked = bundle_rodata_symbol(bytes, len, "asked", &room);
+	struct asked *asked = bundle_rodata_symbol(bytes, len, "question", &room);
 	char host[64] = "";
 	int port = 0;
 	if (!asked || room != sizeof(*asked) || sscanf(service, "%63[^:]:%d", host, &port) != 2)
-		fail("asked");
+		fail("question");
 	__u32 mapped = htonl(0xffff);
 	*asked = (struct asked){
 		.service = {{0, 0, mapped, 0}}, .endpoint = 1, .port = bench->port, .service_port = port};

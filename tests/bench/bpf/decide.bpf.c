@@ -17,7 +17,7 @@ struct asked {
 	__u32 endpoint, port, service_port;
 	__u32 set_class; /* the service's */
 };
-const volatile struct asked asked = {};
+const volatile struct asked question = {};
 /* Results go here: in a map they are unknown to the verifier, on the stack it would follow every sum. */
 __u64 sink;
 
@@ -32,7 +32,7 @@ static __always_inline bool decide_counted(const struct mesh_address *from, cons
 	party_of_address(&flow.src, &src);
 	party_of_socket(&flow, &src);
 	party_of_peer(&self, &dst);
-	struct verdict verdict = decide(src.src, src.block, dst.dst, flow.protocol, flow.dst_port);
+	struct verdict verdict = decide(src.src, src.block, dst.dst, flow.protocol, flow.dst_port, MESH_VIA_WIRE);
 	count_decision(verdict.rule, SIDE_RECEIVER);
 	return verdict.allow;
 }
@@ -72,7 +72,7 @@ static long spread_one(__u32 i, void *nothing)
 	if (!pair)
 		return 1;
 	struct mesh_address src = address_v4(pair->src), dst = address_v4(pair->dst);
-	sink ^= decide_counted(&src, &dst, asked.port);
+	sink ^= decide_counted(&src, &dst, question.port);
 	return 0;
 }
 
@@ -101,7 +101,7 @@ static long part_identity(__u32 i, void *nothing)
 	__u64 cookie = 1;
 	struct mesh_netns *caller = bpf_map_lookup_elem(&netns, &cookie);
 	struct party src = {};
-	party_of_endpoint(caller ? caller->endpoint4 : asked.endpoint, &src);
+	party_of_endpoint(caller ? caller->endpoint4 : question.endpoint, &src);
 	sink ^= src.src + i;
 	return 0;
 }
@@ -109,7 +109,7 @@ static long part_identity(__u32 i, void *nothing)
 static long part_peer(__u32 i, void *nothing)
 {
 	(void)nothing;
-	struct mesh_address address = asked.dst;
+	struct mesh_address address = question.dst;
 	sink ^= peer_of(&address).endpoint + i;
 	return 0;
 }
@@ -117,7 +117,7 @@ static long part_peer(__u32 i, void *nothing)
 static long part_party(__u32 i, void *nothing)
 {
 	(void)nothing;
-	struct mesh_address address = asked.dst;
+	struct mesh_address address = question.dst;
 	struct party party = {};
 	party_of_address(&address, &party);
 	sink ^= party.src + i;
@@ -127,8 +127,8 @@ static long part_party(__u32 i, void *nothing)
 static long part_vip(__u32 i, void *nothing)
 {
 	(void)nothing;
-	struct mesh_vip_key key = {.port = asked.service_port, .protocol = IPPROTO_TCP};
-	struct mesh_address service = asked.service;
+	struct mesh_vip_key key = {.port = question.service_port, .protocol = IPPROTO_TCP};
+	struct mesh_address service = question.service;
 	__builtin_memcpy(key.address, &service, 16);
 	struct mesh_vip *vip = bpf_map_lookup_elem(&vips, &key);
 	sink ^= vip ? vip->dst + i : 0;
@@ -138,7 +138,8 @@ static long part_vip(__u32 i, void *nothing)
 static long part_decide(__u32 i, void *nothing)
 {
 	(void)nothing;
-	struct verdict verdict = decide(asked.set_class, 0, asked.set_class, IPPROTO_TCP, asked.port);
+	struct verdict verdict =
+		decide(question.set_class, 0, question.set_class, IPPROTO_TCP, question.port, MESH_VIA_WIRE);
 	sink ^= verdict.rule + i;
 	return 0;
 }
@@ -146,12 +147,12 @@ static long part_decide(__u32 i, void *nothing)
 static long part_pick(__u32 i, void *nothing)
 {
 	(void)nothing;
-	struct pick pick = {.service = asked.service.part[3],
-			    .src = asked.set_class,
-			    .dst = asked.set_class,
-			    .endpoint = asked.endpoint,
+	struct pick pick = {.service = question.service.part[3],
+			    .src = question.set_class,
+			    .dst = question.set_class,
+			    .endpoint = question.endpoint,
 			    .protocol = IPPROTO_TCP,
-			    .port = asked.port};
+			    .port = question.port};
 	pick_backend(&pick);
 	sink ^= pick.found + i;
 	return 0;
