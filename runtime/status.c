@@ -121,7 +121,9 @@ static void add_ended(json_t *problems, const struct names *names)
 	for (uint32_t i = 0; i < count; i++) {
 		if (strcmp(today, all[i].until) <= 0)
 			continue;
-		snprintf(port, sizeof(port), all[i].port ? " port %u" : "", all[i].port);
+		port[0] = 0;
+		if (all[i].port)
+			snprintf(port, sizeof(port), " port %u", all[i].port);
 		json_array_append_new(problems, json_sprintf("permissive for %s%s ended on %s (%s), plaintext is still "
 							     "taken: apply a policy that says strict, or off",
 							     all[i].scope, port, all[i].until,
