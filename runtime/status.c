@@ -112,7 +112,7 @@ static bool is_filling(struct node *node)
 /* A node never changes a mode by itself: that a day is over, it says (language.md 20). */
 static void add_ended(json_t *problems, const struct names *names)
 {
-	char today[16], port[16] = "";
+	char today[16], port[24] = "";
 	time_t now = time(NULL);
 	struct tm utc;
 	uint32_t count;
