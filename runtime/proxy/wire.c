@@ -14,7 +14,8 @@ enum {
 	ROUNDS = 8,		 /* reads of one tunnel before others have their turn */
 	FLUSH_BYTES = 512 << 10, /* the same for writing */
 	UNSENT_LIMIT_BYTES = 256 << 10,
-	TLS_HANDSHAKE_RECORD = 22, /* RFC 8446, section 5.1 */
+	TLS_ALERT_RECORD = 21, /* RFC 8446, section 5.1 */
+	TLS_HANDSHAKE_RECORD = 22,
 };
 
 /* ---- OpenSSL's view of the wire: the shared buffers ------------------------------------------------ */
@@ -156,6 +157,15 @@ static void wire_handshake(struct tunnel *tunnel)
 		wire_fail(tunnel);
 }
 
+/* The buffer is everybody's: what a tunnel leaves in it when it dies would be sent to the next one's peer. */
+static void wire_settle(struct tunnel *tunnel)
+{
+	if (tunnel->state == TUNNEL_DEAD)
+		tunnel->proxy->cipher_out_len = 0;
+	else if (tunnel->proxy->cipher_out_len)
+		wire_send(tunnel);
+}
+
 void wire_start(struct tunnel *tunnel)
 {
 	BIO *bio = bio_create(tunnel);
@@ -169,8 +179,7 @@ void wire_start(struct tunnel *tunnel)
 		return;
 	tunnel->proxy->cipher_in_at = tunnel->proxy->cipher_in_len = 0;
 	wire_handshake(tunnel);
-	if (tunnel->state != TUNNEL_DEAD)
-		wire_send(tunnel);
+	wire_settle(tunnel);
 }
 
 bool wire_is_outdated(const struct tunnel *tunnel)
@@ -214,7 +223,9 @@ static void wire_decrypt(struct tunnel *tunnel)
 static void wire_digest(struct tunnel *tunnel)
 {
 	const struct proxy *proxy = tunnel->proxy;
-	if (tunnel->is_fresh && proxy->buffers->cipher_in[0] != TLS_HANDSHAKE_RECORD) {
+	uint8_t first = proxy->buffers->cipher_in[0];
+	if (tunnel->is_fresh && first != TLS_HANDSHAKE_RECORD &&
+	    !(first == TLS_ALERT_RECORD && tunnel->side->is_client)) {
 		tunnel_end(tunnel, refusal_word(REFUSAL_NO_TLS), NULL);
 		return;
 	}
@@ -223,8 +234,7 @@ static void wire_digest(struct tunnel *tunnel)
 		wire_handshake(tunnel);
 	if (tunnel->state == TUNNEL_OPEN)
 		wire_decrypt(tunnel);
-	if (tunnel->state != TUNNEL_DEAD && proxy->cipher_out_len)
-		wire_send(tunnel);
+	wire_settle(tunnel);
 }
 
 static void wire_lost(struct tunnel *tunnel, int error)

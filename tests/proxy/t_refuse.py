@@ -99,6 +99,13 @@ def test_policy_and_wrong_peer():
         one = pair.connect()
         pair.caller.flow(event="refused", reason="wrong-peer")
         one.close()
+        # Nothing of that handshake is left for the next one's peer.
+        pair.script.deny_server = 0
+        app = serve(RECEIVER, 9000, echo)
+        with pair.connect() as one:
+            one.sendall(b"x")
+            assert one.recv(1) == b"x"
+        app.close()
     finally:
         assert pair.stop() == [0, 0]
 
