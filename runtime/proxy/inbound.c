@@ -123,6 +123,22 @@ static void receiver_on_room(struct tunnel *tunnel)
 	(void)tunnel;
 }
 
+/* What has no connection to be told of. */
+static void receiver_say(const struct tunnel *tunnel, const char *reason, const char *detail)
+{
+	bool is_secure = tunnel->session && tunnel->ssl;
+	flow_say(tunnel->proxy->flows, &(struct flow){.event = FLOW_REFUSED,
+						      .endpoint = tunnel->place->endpoint,
+						      .src = &tunnel->peer,
+						      .dst = &tunnel->local,
+						      .src_id = tunnel->who.id[0] ? tunnel->who.id : NULL,
+						      .dst_id = tunnel->place->spiffe,
+						      .tls = is_secure ? SSL_get_version(tunnel->ssl) : NULL,
+						      .cipher = is_secure ? SSL_get_cipher(tunnel->ssl) : NULL,
+						      .reason = reason,
+						      .detail = detail});
+}
+
 static void receiver_on_head(struct tunnel *tunnel, int32_t id, struct stream *stream, const struct hbone_head *head)
 {
 	struct proxy *proxy = tunnel->proxy;
@@ -131,6 +147,7 @@ static void receiver_on_head(struct tunnel *tunnel, int32_t id, struct stream *s
 	stream = proxy->stream_count < proxy->settings.connections ? stream_create(tunnel->place, -1) : NULL;
 	if (!stream) {
 		tunnel_respond(tunnel, id, NULL, STATUS_UNAVAILABLE);
+		receiver_say(tunnel, REASON_OVERLOAD, NULL);
 		return;
 	}
 	stream->id = id;
@@ -146,6 +163,11 @@ static void receiver_on_head(struct tunnel *tunnel, int32_t id, struct stream *s
 		stream_open(stream);
 }
 
+static void receiver_on_nonsense(struct tunnel *tunnel, const char *detail)
+{
+	receiver_say(tunnel, REASON_BAD_REQUEST, detail);
+}
+
 static void receiver_on_closing(struct tunnel *tunnel)
 {
 	(void)tunnel;
@@ -154,22 +176,15 @@ static void receiver_on_closing(struct tunnel *tunnel)
 /* A tunnel that carried connections ends with them; one that never came to be is told by itself. */
 static void receiver_on_dead(struct tunnel *tunnel, const char *reason, const char *detail)
 {
-	if (tunnel->session || !reason)
-		return;
-	flow_say(tunnel->proxy->flows, &(struct flow){.event = FLOW_REFUSED,
-						      .endpoint = tunnel->place->endpoint,
-						      .src = &tunnel->peer,
-						      .dst = &tunnel->local,
-						      .src_id = tunnel->who.id[0] ? tunnel->who.id : NULL,
-						      .dst_id = tunnel->place->spiffe,
-						      .reason = reason,
-						      .detail = detail});
+	if (!tunnel->session && reason)
+		receiver_say(tunnel, reason, detail);
 }
 
 const struct tunnel_side inbound_side = {
 	.admit = receiver_admit,
 	.on_room = receiver_on_room,
 	.on_head = receiver_on_head,
+	.on_nonsense = receiver_on_nonsense,
 	.on_closing = receiver_on_closing,
 	.on_dead = receiver_on_dead,
 };

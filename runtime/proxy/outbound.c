@@ -203,6 +203,13 @@ static void caller_on_head(struct tunnel *tunnel, int32_t id, struct stream *str
 		stream_end(stream, reason_by_status(head->status), "the peer refused", NGHTTP2_CANCEL);
 }
 
+/* Those who waited for the answer are told one by one. */
+static void caller_on_nonsense(struct tunnel *tunnel, const char *detail)
+{
+	(void)tunnel;
+	(void)detail;
+}
+
 static void caller_on_closing(struct tunnel *tunnel)
 {
 	struct stream *stream;
@@ -238,6 +245,7 @@ static const struct tunnel_side caller_side = {
 	.admit = caller_admit,
 	.on_room = caller_on_room,
 	.on_head = caller_on_head,
+	.on_nonsense = caller_on_nonsense,
 	.on_closing = caller_on_closing,
 	.on_dead = caller_on_dead,
 };

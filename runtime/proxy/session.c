@@ -37,9 +37,21 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 	(void)frame;
 	(void)flags;
 	tunnel->head_bytes += name_len + value_len + 32;
-	if (tunnel->head_bytes > HEAD_BYTES)
+	if (tunnel->head_bytes > HEAD_BYTES) {
+		tunnel->side->on_nonsense(tunnel, "too many headers");
 		return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+	}
 	hbone_head_read(&tunnel->head, (const char *)name, name_len, (const char *)value, value_len);
+	return 0;
+}
+
+/* RFC 9113, section 8.1.1: the stream is reset, and nobody hears of its headers. */
+static int on_invalid(nghttp2_session *session, const nghttp2_frame *frame, int error, void *context)
+{
+	struct tunnel *tunnel = context;
+	(void)session;
+	if (frame->hd.type == NGHTTP2_HEADERS)
+		tunnel->side->on_nonsense(tunnel, nghttp2_strerror(error));
 	return 0;
 }
 
@@ -124,10 +136,13 @@ static int on_not_sent(nghttp2_session *session, const nghttp2_frame *frame, int
 	return 0;
 }
 
-/* RFC 9113, section 8.1: behind an answer that is all, the rest of what the peer has to say is not wanted. */
+/* RFC 9113, section 8.1: behind an answer that is all, the rest of what the peer has to say is not wanted. A GOAWAY
+ * with an error is the session's own. */
 static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, void *context)
 {
-	const struct tunnel *tunnel = context;
+	struct tunnel *tunnel = context;
+	if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code != NGHTTP2_NO_ERROR)
+		tunnel->side->on_nonsense(tunnel, nghttp2_http2_strerror(frame->goaway.error_code));
 	if (frame->hd.type == NGHTTP2_HEADERS && frame->hd.flags & NGHTTP2_FLAG_END_STREAM && !tunnel->side->is_client)
 		nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR);
 	return 0;
@@ -137,7 +152,10 @@ int tunnel_digest(struct tunnel *tunnel, const uint8_t *data, size_t len)
 {
 	ssize_t r = nghttp2_session_mem_recv(tunnel->session, data, len);
 	tunnel_touch(tunnel);
-	return r == (ssize_t)len ? 0 : -EPROTO;
+	if (r == (ssize_t)len)
+		return 0;
+	tunnel->side->on_nonsense(tunnel, r < 0 ? nghttp2_strerror((int)r) : "HTTP/2 that is none");
+	return -EPROTO;
 }
 
 /* ---- To the peer --------------------------------------------------------------------------------- */
@@ -250,6 +268,7 @@ static int callbacks_create(nghttp2_session_callbacks **ret_callbacks)
 	nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
 	nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
 	nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
+	nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, on_invalid);
 	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
 	nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_closed);
 	nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_frame_sent);

@@ -30,6 +30,8 @@ struct tunnel_side {
 	void (*on_room)(struct tunnel *tunnel);
 	/* A whole header block of stream ID; STREAM is NULL for a request. */
 	void (*on_head)(struct tunnel *tunnel, int32_t id, struct stream *stream, const struct hbone_head *head);
+	/* What the peer says is no request, or no HTTP/2: the session has refused it by itself. */
+	void (*on_nonsense)(struct tunnel *tunnel, const char *detail);
 	/* It takes no more streams (GOAWAY, rotation, death). */
 	void (*on_closing)(struct tunnel *tunnel);
 	/* It is dead, its streams have been told. */
