@@ -1,11 +1,14 @@
 """Real sockets for the end-to-end tests.
 
   net.py serve NAME KIND:PORT...            answers every line (datagram) with
-                                            "NAME peer=ADDRESS local=ADDRESS"
+                                            "NAME peer=ADDRESS local=ADDRESS"; where NET_TELL is set
+                                            it says "accepted ADDRESS" of each connection
   net.py ask KIND ADDRESS PORT [OPTION=N..] one line to stdout:
                                             "OUTCOME MS answer... peername=ADDRESS:PORT"
   net.py many KIND ADDRESS PORT N           "NAME N" for each server that answered, and "OUTCOME N"
   net.py hold SECONDS KIND ADDRESS PORT     a line every 20 ms on one connection; "ENDED ROUNDS"
+  net.py swap ADDRESS PORT BYTES            sends BYTES and half-closes while it reads, to the end, the same from
+                                            what echoes; "same|other READ MS"
   net.py pass KIND:PORT COMMAND...          listens, and runs COMMAND with the listener as descriptor 3
   net.py raw NAME FROM TO PORT MAC          sends one odd packet (see RAW) to the neighbour MAC
   net.py half FROM TO PORT MAC              a handshake by hand that waits for a line before its ACK
@@ -17,10 +20,12 @@ timeout, unreachable, closed.
 """
 import errno
 import os
+import random
 import select
 import socket
 import struct
 import sys
+import threading
 import time
 
 MPTCP = 262
@@ -97,7 +102,9 @@ def serve(name, specs):
                     else:
                         sock.sendto(answer, peer)
                 elif spec:
-                    child, _ = sock.accept()
+                    child, peer = sock.accept()
+                    if os.environ.get("NET_TELL"):
+                        print("accepted", plain(peer[0]), flush=True)
                     sockets[child.fileno()] = (child, False, None)
                     poll.register(child.fileno(), select.POLLIN)
                 else:
@@ -190,6 +197,25 @@ def hold(seconds, kind, address, port):
     except OSError as error:
         ended = outcome_of(error)
     print(ended, rounds, flush=True)
+
+
+def swap(address, port, count):
+    sock = socket.create_connection((address, int(port)), 20)
+    data, read, begun = random.Random(1).randbytes(int(count)), bytearray(), time.monotonic()
+
+    def send():
+        sock.sendall(data)
+        sock.shutdown(socket.SHUT_WR)
+
+    sender = threading.Thread(target=send, daemon=True)
+    sender.start()
+    try:
+        while piece := sock.recv(1 << 16):
+            read += piece
+        word = "same" if read == data else "other"
+    except OSError as error:
+        word = outcome_of(error)
+    print(f"{word} {len(read)} {(time.monotonic() - begun) * 1000:.0f}")
 
 
 def pass_listener(spec, *command):
@@ -306,7 +332,7 @@ def half(source, target, port, mac):
     print("reset" if flags & 0x04 else "answered" if flags else "silent", flush=True)
 
 
-COMMANDS = {"half": half, "ask": ask, "many": many, "hold": hold, "pass": pass_listener, "raw": raw, "ping": ping,
+COMMANDS = {"half": half, "ask": ask, "many": many, "hold": hold, "swap": swap, "pass": pass_listener, "raw": raw, "ping": ping,
             "serve": lambda name, *specs: serve(name, specs)}
 
 if __name__ == "__main__":

@@ -331,7 +331,7 @@ def misbehave_raw(said, session):
     kind, wire = said.misbehave, session.wire
     literal = b"\x00\x01a\x7f\x81\x7e" + b"v" * 256  # RFC 7541, section 6.2.2: name "a", a value of 256 bytes
     if kind == "garbage":
-        wire.write(os.urandom(4096))
+        wire.write(b"\xff" + os.urandom(4096))  # a length that no frame may have
     elif kind == "huge-headers":
         wire.write(frame(1, 0, 1, literal))
         for _ in range(64):
