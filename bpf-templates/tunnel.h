@@ -41,7 +41,9 @@ static __always_inline void answer_verdict(struct mesh_ask *ask, const struct me
 					   const struct party *src, const struct party *dst)
 {
 	struct verdict verdict = decide(src->src, src->block, dst->dst, IPPROTO_TCP, ask->dst_port, MESH_VIA_TUNNEL);
-	count_decision(verdict.rule, ask->again ? SIDE_AGAIN : SIDE_RECEIVER);
+	/* A caller's was counted where it connected. */
+	if (ask->again || ask->kind == MESH_ASK_RECEIVER)
+		count_decision(verdict.rule, ask->again ? SIDE_AGAIN : SIDE_RECEIVER);
 	ask->rule = verdict.rule;
 	ask->audit = verdict.audit;
 	ask->verdict = verdict.allow;

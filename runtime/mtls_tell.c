@@ -69,12 +69,14 @@ struct batch {
 	int fds[FDS_AT_ONCE], count;
 };
 
-static int batch_send(struct node *node, struct batch *batch, bool last)
+enum batch_end { BATCH_MORE, BATCH_LAST, BATCH_VOID };
+
+static int batch_send(struct node *node, struct batch *batch, enum batch_end end)
 {
-	int r = tell(node,
-		     json_pack("{s:s, s:o, s:b}", "do", "files", "files", batch->files ? batch->files : json_array(),
-			       "last", last),
-		     batch->fds, batch->count);
+	json_t *message = json_pack("{s:s, s:o}", "do", "files", "files", batch->files ? batch->files : json_array());
+	if (end != BATCH_MORE)
+		json_object_set_new(message, end == BATCH_LAST ? "last" : "void", json_true());
+	int r = tell(node, message, batch->fds, batch->count);
 	for (int i = 0; i < batch->count; i++)
 		close(batch->fds[i]);
 	*batch = (struct batch){0};
@@ -100,7 +102,8 @@ static void keep_problem(struct mtls *mtls, const char *text)
 	json_array_append_new(mtls->file_problems, json_string(text));
 }
 
-/* What cannot be opened is left out: the proxy keeps the last good one of its name. */
+/* What may not be opened is left out, and said. What changes at this moment is waited for: -EAGAIN, and the proxy
+ * keeps what it has. */
 static int tell_entries(struct node *node, const struct svid_files *files)
 {
 	struct batch batch = {0};
@@ -108,15 +111,16 @@ static int tell_entries(struct node *node, const struct svid_files *files)
 	for (size_t i = 0; !r && i < files->entries.len; i++) {
 		struct why why = {0};
 		int fds[2], count = svid_entry_open(&files->entries.at[i], fds, &why);
-		if (count < 0) {
+		if (count == -EAGAIN || count == -ENOENT)
+			r = -EAGAIN;
+		else if (count < 0)
 			keep_problem(&node->mtls, why.text);
-			continue;
-		}
-		batch_add(&batch, &files->entries.at[i], fds, count);
+		else
+			batch_add(&batch, &files->entries.at[i], fds, count);
 		if (batch.count > FDS_AT_ONCE - 2)
-			r = batch_send(node, &batch, false);
+			r = batch_send(node, &batch, BATCH_MORE);
 	}
-	int end = batch_send(node, &batch, true);
+	int end = batch_send(node, &batch, r ? BATCH_VOID : BATCH_LAST);
 	return r ? r : end;
 }
 

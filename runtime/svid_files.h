@@ -2,10 +2,10 @@
  * read: that is the node proxy's business (proxy/identity.h).
  *
  * In the folder of identities, and up to four levels of folders below it, a certificate and its key go together by
- *name: X.crt and X.key			cert-manager and Kubernetes (tls), step X.pem and X_key.pem or X-key.pem
- *SPIRE's spiffe-helper (svid) but for "ca": an authority's key is nobody's identity. Whatever has no partner is passed
- *over: an authority is trusted only where it lies in the folder of trust, as DOMAIN.pem, with DOMAIN.crl.pem beside it
- *where there is one. Names that begin with a dot are passed over, too; links are followed. */
+ * name: X.crt and X.key (cert-manager and Kubernetes, where X is tls), X.pem and X_key.pem (SPIRE's spiffe-helper,
+ * where X is svid) or X-key.pem (step); but for "ca": an authority's key is nobody's identity. Whatever has no partner
+ * is passed over: an authority is trusted only where it lies in the folder of trust, as DOMAIN.pem, with DOMAIN.crl.pem
+ * beside it where there is one. Names that begin with a dot are passed over, too; links are followed. */
 #ifndef MESH_RUNTIME_SVID_FILES_H
 #define MESH_RUNTIME_SVID_FILES_H
 

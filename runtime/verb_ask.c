@@ -166,6 +166,14 @@ static const char *end_text(const json_t *end, char *buffer, size_t size)
 	return buffer;
 }
 
+/* What the node proxy says: ", through the tunnel: refused at the receiver, unknown-ca". */
+static void print_tunnel(const json_t *flow)
+{
+	bool is_refused = strcmp(text(flow, "event"), "refused") == 0, has_reason = json_object_get(flow, "reason");
+	printf(", through the tunnel: %s%s%s%s%s", text(flow, "event"), is_refused ? " at the " : "",
+	       is_refused ? text(flow, "side") : "", has_reason ? ", " : "", has_reason ? text(flow, "reason") : "");
+}
+
 static int print_flow(const struct ask *ask, const json_t *flow)
 {
 	char from[256], to[256];
@@ -174,12 +182,15 @@ static int print_flow(const struct ask *ask, const json_t *flow)
 		putchar('\n');
 	} else {
 		const char *where = json_string_value(json_object_get(flow, "where")), *subset = text(flow, "subset");
-		printf("%s %-5s %s -> %s %s by %s%s%s%s%s%s%s\n", text(flow, "time"), text(flow, "verdict"),
+		printf("%s %-5s %s -> %s %s by %s%s%s%s%s%s%s", text(flow, "time"), text(flow, "verdict"),
 		       end_text(json_object_get(flow, "from"), from, sizeof(from)),
 		       end_text(json_object_get(flow, "to"), to, sizeof(to)), text(flow, "protocol"),
 		       text(flow, "rule"), where ? " (" : "", where ? where : "", where ? ")" : "",
 		       subset[0] != '-' ? " subset " : "", subset[0] != '-' ? subset : "",
 		       json_is_true(json_object_get(flow, "again")) ? " again" : "");
+		if (json_object_get(flow, "event"))
+			print_tunnel(flow);
+		putchar('\n');
 	}
 	fflush(stdout);
 	return ferror(stdout);

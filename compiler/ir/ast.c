@@ -68,6 +68,11 @@ static void print_part(struct text *text, const char *name, size_t len)
 		print_quoted(text, name, len);
 }
 
+void ast_print_word(struct text *text, const char *name)
+{
+	print_part(text, name, strlen(name));
+}
+
 void ast_print_name(struct text *text, const char *name)
 {
 	const char *slash = strchr(name, '/');

@@ -183,6 +183,7 @@ struct text {
 void text_add(struct text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
 const char *text_end(struct text *text); /* NUL-terminated */
 
+void ast_print_word(struct text *text, const char *name); /* a name where it is declared: quoted where it must be */
 void ast_print_name(struct text *text, const char *name); /* quoted where it must be; "ns/name" in two parts */
 void ast_print_string(struct text *text, const char *string);
 void ast_print_ranges(struct text *text, const struct ast_range *ranges); /* one, or {..} */

@@ -135,7 +135,7 @@ static void print_item(struct text *text, const struct ast_item *item)
 		break;
 	case ITEM_ACCOUNT:
 		text_add(text, "account ");
-		ast_print_name(text, item->texts->text);
+		ast_print_word(text, item->texts->text);
 		break;
 	case ITEM_IDENTITY:
 		text_add(text, "identity ");
@@ -149,7 +149,7 @@ static void print_item(struct text *text, const struct ast_item *item)
 		break;
 	case ITEM_SUBSET:
 		text_add(text, "subset ");
-		ast_print_name(text, item->texts->text);
+		ast_print_word(text, item->texts->text);
 		text_add(text, " = ");
 		ast_print_expr(text, item->expr);
 		break;
@@ -183,7 +183,7 @@ static void print_arm(struct text *text, const struct ast_arm *arm)
 			if (strpbrk(split->subset->text, "./\" ") || !split->subset->text[0] || split->subset->quoted)
 				ast_print_string(text, split->subset->text);
 			else
-				ast_print_name(text, split->subset->text);
+				ast_print_word(text, split->subset->text);
 			text_add(text, " ");
 		}
 		text_add(text, "%lld%s", split->weight, split->next ? ", " : "");
@@ -195,7 +195,7 @@ static void print_expect(struct text *head, struct text *tail, const struct ast_
 	text_add(head, "expect %s", expect->what);
 	if (expect->by.text) {
 		text_add(head, "%s", strcmp(expect->what, "subset") == 0 ? " " : " by ");
-		ast_print_name(head, expect->by.text);
+		ast_print_word(head, expect->by.text);
 	}
 	text_add(head, ": from ");
 	ast_print_party(head, expect->from);
@@ -246,7 +246,7 @@ static void print_defaults(struct text *text, const struct ast_decl *decl)
 {
 	const char *comma = " ";
 	text_add(text, decl->kind == DECL_MESH ? "mesh " : "namespace ");
-	ast_print_name(text, decl->name.text);
+	ast_print_word(text, decl->name.text);
 	text_add(text, ":");
 	if (decl->value.text) {
 		text_add(text, " trust ");
@@ -282,7 +282,7 @@ static void print_rule(struct text *head, struct text *tail, const struct ast_de
 {
 	if (decl->kind == DECL_RULE) {
 		text_add(head, "%s ", effect_name(decl->effect));
-		ast_print_name(head, decl->name.text);
+		ast_print_word(head, decl->name.text);
 	} else {
 		text_add(head, "never ");
 		ast_print_string(head, decl->name.text);
@@ -312,7 +312,7 @@ static void print_simple(struct text *head, struct text *tail, const struct ast_
 		print_rule(head, tail, decl);
 	} else {
 		text_add(head, "%s", words[decl->kind]);
-		ast_print_name(head, decl->name.text);
+		ast_print_word(head, decl->name.text);
 		text_add(head, decl->kind == DECL_NAMESPACE ? "" : " = ");
 		if (decl->kind == DECL_IDENTITY)
 			ast_print_string(head, decl->value.text);
@@ -341,7 +341,7 @@ static void declaration(struct format *format, const struct ast_decl *decl)
 	if (decl->kind == DECL_TEST)
 		ast_print_string(head, decl->name.text);
 	else
-		ast_print_name(head, decl->name.text);
+		ast_print_word(head, decl->name.text);
 	block(format, decl, head);
 }
 

@@ -127,3 +127,71 @@ crash_load() {
 	read -r crash_all crash_failed crash_wrong < <(number '" ".join(str(x) for x in (lambda r, l, c: (d["connections"],
 		r["connections"] - r["ok"] + c["connections"] - c["ok"], l["ok"]))(*d["targets"]))' <"$NODE/load")
 }
+
+# ---- Strict ----------------------------------------------------------------------------------------------
+
+# A certificate for each service: issued anew by each call.
+shop_svids() {
+	local name ids=()
+	for name in frontend reviews ledger catalog-blue catalog-green; do ids+=(--id "spiffe://shop.example/ns/shop/sa/$name"); done
+	"$MESHD" ca "$NODE/svids" --trust shop.example "${ids[@]}" >>"$NODE/log/ca" 2>&1
+}
+
+# The same policy but for one line, and a node that has certificates and a proxy.
+shop_strict() {
+	sed 's/^mtls off.*/mtls strict;/' "$here/shop.mesh" >"$NODE/strict.mesh"
+	"$MESHC" compile -k "$NODE/development.key" -o "$NODE/strict.o" "$NODE/strict.mesh" 2>/dev/null && shop_svids || return 1
+	echo "mtls: {identities: $NODE/svids, user: nobody, drain: 5}" >>"$NODE/meshd.yaml"
+	node_stop_meshd && node_meshd && node_wait shop_has_identities
+}
+shop_has_identities() { [ "$(meshd_ask status --format json | number '(d["mtls"] or {}).get("identities")')" = 5 ]; }
+
+# capture FILE COMMAND...: what passes the bridge between the namespaces while COMMAND runs.
+shop_capture() {
+	local file=$1 pid
+	shift
+	nsenter --net="/run/netns/mesh-$NODE_NAME-net" timeout 30 tshark -i br0 -w "$NODE/$file.pcap" -q >"$NODE/log/tshark" 2>&1 &
+	pid=$!
+	NODE_PIDS+=($pid)
+	node_wait test -s "$NODE/$file.pcap"
+	"$@"
+	sleep 1
+	kill -INT $pid 2>/dev/null
+	wait $pid 2>/dev/null
+}
+# Bytes of TCP that are in no TLS record: those of every connection but the tunnel's, and where the text stands in the clear.
+shop_plaintext_bytes() {
+	local bytes
+	bytes=$(tshark -r "$NODE/$1.pcap" -Y 'tcp.len > 0 && tcp.port != 15008' -T fields -e tcp.len 2>/dev/null | awk '{ sum += $1 } END { print sum + 0 }')
+	echo $((bytes + $(grep -a -o -- "$2" "$NODE/$1.pcap" | wc -l) * ${#2}))
+}
+shop_tls_version() {
+	tshark -r "$NODE/$1.pcap" -d tcp.port==15008,tls -Y 'tls.handshake.type == 2' -T fields -e tls.handshake.extensions.supported_version 2>/dev/null | sort -u | tr '\n' ' '
+}
+
+# Somebody outside the mesh with a certificate in the frontend's name, of an authority of his own.
+shop_impostor() {
+	node_workload stranger 10.77.0.99
+	"$MESHD" ca "$NODE/forged" --trust shop.example --id spiffe://shop.example/ns/shop/sa/frontend >/dev/null 2>&1
+	node_in stranger timeout 3 openssl s_client -connect 10.77.0.11:15008 -alpn h2 -quiet -cert "$NODE/forged/shop.frontend/tls.crt" \
+		-key "$NODE/forged/shop.frontend/tls.key" </dev/null >"$NODE/log/impostor" 2>&1
+	node_wait shop_impostor_flow
+}
+shop_impostor_flow() { meshd_ask flows --format json | grep -q '"reason":"unknown-ca"'; }
+
+# strict_load SECONDS WORK...: connections to reviews through the tunnel while WORK runs, a second after each other; how
+# many failed.
+strict_load() {
+	local seconds=$1
+	shift
+	node_spawn_to "$NODE/strict-load" frontend "$MESHLOAD" --seconds "$seconds" --threads 2 --rate 1000 \
+		--request 'GET /version HTTP/1.0\r\n\r\n' --last 10.96.0.11:80
+	LOAD_PID=$SPAWNED
+	while kill -0 $LOAD_PID 2>/dev/null; do
+		sleep 0.8
+		kill -0 $LOAD_PID 2>/dev/null && { "$@" || return 1; }
+	done
+	wait $LOAD_PID
+	tail -1 "$NODE/strict-load" | number 'd["connections"] - d["ok"] if d["connections"] > 100 else -1'
+}
+shop_restart() { node_stop_meshd && node_meshd; }

@@ -286,11 +286,11 @@ static void files_apply(struct orders *orders)
 static int do_files(struct orders *orders, const json_t *body, struct descriptors *descriptors, struct why *why)
 {
 	json_t *files, *entry;
-	int is_last = 0;
+	int is_last = 0, is_void = 0;
 	size_t i;
 	json_error_t error;
-	if (json_unpack_ex((json_t *)body, &error, JSON_STRICT, "{s:s, s:o, s?b}", "do", &(const char *){0}, "files",
-			   &files, "last", &is_last))
+	if (json_unpack_ex((json_t *)body, &error, JSON_STRICT, "{s:s, s:o, s?b, s?b}", "do", &(const char *){0},
+			   "files", &files, "last", &is_last, "void", &is_void))
 		return why_set(why, -EINVAL, "files: %s", error.text);
 	if (!json_is_array(files) || json_array_size(files) != descriptors->count)
 		return why_set(why, -EINVAL, "files: %zu of them, %u descriptors", json_array_size(files),
@@ -302,7 +302,9 @@ static int do_files(struct orders *orders, const json_t *body, struct descriptor
 			return r;
 		}
 	}
-	if (is_last)
+	if (is_void)
+		files_drop(orders);
+	else if (is_last)
 		files_apply(orders);
 	return 0;
 }

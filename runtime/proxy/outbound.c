@@ -67,6 +67,11 @@ static void stream_ask(struct stream *stream, struct tunnel *tunnel)
 	const struct place *place = stream->place;
 	hbone_request_write(&request, &stream->dst, &stream->src, place->workload,
 			    place->service[0] ? place->service : NULL);
+	/* Policy may have changed since connect: a tunnel takes a while to build. */
+	if (!stream_is_allowed(stream, false)) {
+		stream_end(stream, REASON_POLICY, NULL, NGHTTP2_CANCEL);
+		return;
+	}
 	stream->state = STREAM_ASKED;
 	if (tunnel_request(tunnel, stream, &request)) {
 		tunnel_close(tunnel); /* its stream ids are used up (RFC 9113, section 5.1.1) */

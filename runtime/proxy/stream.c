@@ -301,23 +301,25 @@ void stream_relay(struct stream *stream)
 	application_shut(stream);
 }
 
-bool stream_judge(struct stream *stream)
+bool stream_is_allowed(struct stream *stream, bool again)
 {
-	const struct tunnel *tunnel = stream->tunnel;
 	struct mesh_ask question = stream->answer;
-	if (stream->state != STREAM_RELAY || !tunnel)
-		return true;
 	if (stream->is_caller) {
 		question = (struct mesh_ask){.src_port = stream->src.port, .dst_port = stream->dst.port};
 		question.kind = MESH_ASK_CALLER;
 		memcpy(question.src, stream->src.ip, 16);
 		memcpy(question.dst, stream->dst.ip, 16);
 	}
-	question.again = 1;
-	int r = ask_decision(stream->is_caller ? stream->fd : tunnel->fd, &question);
+	question.again = again;
+	int r = ask_decision(stream->is_caller ? stream->fd : stream->tunnel->fd, &question);
 	stream->answer = question;
 	stream->has_answer = true;
-	if (!r && question.allow)
+	return !r && question.allow;
+}
+
+bool stream_judge(struct stream *stream)
+{
+	if (stream->state != STREAM_RELAY || !stream->tunnel || stream_is_allowed(stream, true))
 		return true;
 	stream_end(stream, REASON_POLICY, NULL, NGHTTP2_CANCEL);
 	return false;

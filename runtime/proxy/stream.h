@@ -66,6 +66,8 @@ void stream_relay(struct stream *stream);
 /* How the application's socket is watched in each state. */
 int stream_watch(struct stream *stream);
 void stream_say(const struct stream *stream, int event, const char *reason, const char *detail);
+/* Asks this node's kernel, and keeps the answer. AGAIN: the connection was decided before. */
+bool stream_is_allowed(struct stream *stream, bool again);
 /* A verdict, again. False: it is denied, and ended. */
 bool stream_judge(struct stream *stream);
 

@@ -27,7 +27,7 @@ mtls_svids() { "$MESHD" ca "$NODE/svids" --trust bench.example --id "$(mtls_id c
 mtls_haproxy() {
 	local side port to
 	for side in c s; do
-		cat "$NODE/svids/$([ $side = c ] && echo client || echo server)"/tls.{crt,key} >"$NODE/haproxy-$side.pem"
+		cat "$NODE/svids/bench.$([ $side = c ] && echo client || echo server)"/tls.{crt,key} >"$NODE/haproxy-$side.pem"
 		{
 			printf 'global\n  maxconn 4000\n  nbthread 1\n  ssl-default-bind-options ssl-min-ver TLSv1.3\n  ssl-default-server-options ssl-min-ver TLSv1.3\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n'
 			for port in 8080 9000; do
@@ -52,7 +52,7 @@ mtls_stunnel() {
 			printf 'foreground = yes\npid =\nsslVersion = TLSv1.3\nsocket = l:TCP_NODELAY=1\nsocket = r:TCP_NODELAY=1\n'
 			for port in 8080 9000; do
 				printf '[p%s]\ncert = %s\nkey = %s\nCAfile = %s\nverifyChain = yes\n' $port \
-					"$NODE/svids/$([ $side = c ] && echo client || echo server)/tls."{crt,key} "$NODE/svids/ca.crt"
+					"$NODE/svids/bench.$([ $side = c ] && echo client || echo server)/tls."{crt,key} "$NODE/svids/ca.crt"
 				if [ $side = c ]; then
 					printf 'client = yes\naccept = 127.0.0.1:%s\nconnect = %s.2:%s\n' $((port + 10000)) "${mtls_ip[stunnel]}" $((port + 20000))
 				else

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -15,7 +16,7 @@
 struct script {
 	uint32_t asked[4]; /* by kind */
 	uint32_t remembered, forgotten;
-	uint32_t denied_port; /* RECEIVER and CALLER say no to it */
+	uint32_t denied_port; /* RECEIVER says no to it, and CALLER where it asks again */
 	uint32_t deny_server;
 	uint32_t generation;
 	uint32_t rule;
@@ -67,8 +68,9 @@ int ask_decision(int fd, struct mesh_ask *question)
 	if (!script)
 		return -ENOPROTOOPT;
 	script->asked[question->kind & 3]++;
-	question->allow =
-		question->kind == MESH_ASK_SERVER ? !script->deny_server : question->dst_port != script->denied_port;
+	bool denied =
+		question->dst_port == script->denied_port && (question->kind == MESH_ASK_RECEIVER || question->again);
+	question->allow = question->kind == MESH_ASK_SERVER ? !script->deny_server : !denied;
 	question->reason = question->kind == MESH_ASK_SERVER && !question->allow ? MESH_ASK_NOT_HIS : MESH_ASK_DECIDED;
 	question->verdict = question->allow;
 	question->rule = script->rule;
