@@ -1,7 +1,10 @@
 """Bytes, ends, resets and back-pressure of relayed connections."""
-import asyncio, hashlib, random
+import asyncio, hashlib, random, sys
 
 from play import *
+
+sys.path.append(os.path.join(ROOT, "tests", "tools"))
+import both_ways
 
 
 def expect_reset(one):
@@ -165,65 +168,10 @@ def test_back_pressure(pair):
     assert pair.receiver.status()["held_bytes"] == 0
 
 
-def content(seed, length):
-    return random.Random(seed).randbytes(length)
-
-
-async def pour(writer, data, chance, half_close=True):
-    at = 0
-    while at < len(data):
-        step = chance.choice((1, 100, 4096, 20000, 70000))
-        writer.write(data[at:at + step])
-        await writer.drain()
-        at += step
-        if chance.random() < 0.05:
-            await asyncio.sleep(chance.random() * 0.05)
-    if half_close:
-        writer.write_eof()
-
-
-async def drink(reader, chance):
-    parts = []
-    while data := await reader.read(chance.choice((1, 1000, 65536, 65536))):
-        parts.append(data)
-        if chance.random() < 0.05:
-            await asyncio.sleep(chance.random() * 0.05)
-    return b"".join(parts)
-
-
-HEAD = struct.Struct("=QII")
-
-
-async def talk(reader, writer, seed, send, receive):
-    """Both ways at once, each with its own stalls, each ended by itself."""
-    chance = random.Random(seed)
-    got, _ = await asyncio.gather(drink(reader, chance), pour(writer, send, chance))
-    writer.close()
-    assert got == receive, f"{len(got)} bytes instead of {len(receive)}, or others"
-
-
-async def thousand(pair, count, most):
+async def thousand(count, total):
     problems = []
-
-    async def application(reader, writer):
-        try:
-            seed, up, down = HEAD.unpack(await reader.readexactly(HEAD.size))
-            await talk(reader, writer, seed + 1, content(seed + 3, down), content(seed + 2, up))
-        except Exception as error:
-            problems.append(f"server: {error!r}")
-
-    async def client(seed):
-        chance = random.Random(seed)
-        up, down = (int(most ** chance.random()) for _ in range(2))
-        try:
-            reader, writer = await asyncio.open_connection(CALLER, 15001)
-            writer.write(HEAD.pack(seed, up, down))
-            await talk(reader, writer, seed, content(seed + 2, up), content(seed + 3, down))
-        except Exception as error:
-            problems.append(f"client: {error!r}")
-
-    server = await asyncio.start_server(application, RECEIVER, 9000, backlog=4096)
-    await asyncio.wait_for(asyncio.gather(*(client(seed * 16) for seed in range(count))), 240)
+    server = await both_ways.serve(RECEIVER, 9000, lambda problem: problem and problems.append(problem))
+    problems += await asyncio.wait_for(both_ways.call(CALLER, 15001, count, total, 1), 240)
     server.close()
     await server.wait_closed()
     assert not problems, (len(problems), problems[:3])
@@ -231,7 +179,7 @@ async def thousand(pair, count, most):
 
 @with_pair
 def test_a_thousand_both_ways(pair):
-    asyncio.run(thousand(pair, 1000, 1 << 20))
+    asyncio.run(thousand(1000, 80 << 20))
     for proxy in (pair.caller, pair.receiver):
         proxy.expect(lambda said: True)
         deadline = time.monotonic() + 5
