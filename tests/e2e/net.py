@@ -2,7 +2,8 @@
 
   net.py serve NAME KIND:PORT...            answers every line (datagram) with
                                             "NAME peer=ADDRESS local=ADDRESS"; where NET_TELL is set
-                                            it says "accepted ADDRESS" of each connection
+                                            it says "accepted ADDRESS" of each connection,
+                                            and how it ended: "end", "reset" ..
   net.py ask KIND ADDRESS PORT [OPTION=N..] one line to stdout:
                                             "OUTCOME MS answer... peername=ADDRESS:PORT"
   net.py many KIND ADDRESS PORT N           "NAME N" for each server that answered, and "OUTCOME N"
@@ -14,8 +15,9 @@
   net.py half FROM TO PORT MAC              a handshake by hand that waits for a line before its ACK
   net.py ping ADDRESS
 
-KIND: tcp, tcp4, mptcp, udp, udp4, udpx (answers from a connected socket), tfo; for ask also udpc
-(connected). OUTCOME: ok, refused, eperm, reset,
+KIND: tcp, tcp4, mptcp, udp, udp4, udpx (answers from a connected socket), tfo; for serve also loop (tcp at
+127.0.0.1), echo (what it gets), first (its line, before it is asked), rst (a reset as the answer); for ask
+also udpc (connected), first (sends nothing). OUTCOME: ok, refused, eperm, reset,
 timeout, unreachable, closed.
 """
 import errno
@@ -57,13 +59,16 @@ def plain(address):
 
 def listener(spec):
     kind, port = spec.split(":")
-    family = socket.AF_INET if kind.endswith("4") else socket.AF_INET6
+    family = socket.AF_INET if kind.endswith("4") or kind == "loop" else socket.AF_INET6
     datagram = kind.startswith("udp")
     sock = socket.socket(family, socket.SOCK_DGRAM if datagram else socket.SOCK_STREAM, MPTCP if kind == "mptcp" else 0)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    sock.bind(("", int(port)) if family == socket.AF_INET else ("::", int(port)))
+    if kind == "loop":
+        sock.bind(("127.0.0.1", int(port)))
+    else:
+        sock.bind(("", int(port)) if family == socket.AF_INET else ("::", int(port)))
     if not datagram:
         if kind == "tfo":
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 16)
@@ -80,6 +85,31 @@ def answer_connected(spec, answer, peer):
     sock.connect(peer)
     sock.send(answer)
     sock.close()
+
+
+def told(text):
+    if os.environ.get("NET_TELL"):
+        print(text, flush=True)
+
+
+def answer_child(sock, kind, name):
+    data = sock.recv(1 << 16)
+    if not data:
+        if kind == "echo":
+            sock.shutdown(socket.SHUT_WR)
+        raise OSError(0, "end")
+    if kind == "echo":
+        sock.sendall(data)
+    elif kind == "rst":
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        raise OSError(0, "end")
+    elif kind != "first":
+        greet(sock, name)
+
+
+def greet(sock, name):
+    peer, local = sock.getpeername()[0], sock.getsockname()[0]
+    sock.send(f"{name} peer={plain(peer)} local={plain(local)}\n".encode())
 
 
 def serve(name, specs):
@@ -101,19 +131,18 @@ def serve(name, specs):
                         answer_connected(spec, answer, peer)
                     else:
                         sock.sendto(answer, peer)
-                elif spec:
+                elif not spec.startswith("="):
                     child, peer = sock.accept()
-                    if os.environ.get("NET_TELL"):
-                        print("accepted", plain(peer[0]), flush=True)
-                    sockets[child.fileno()] = (child, False, None)
+                    told(f"accepted {plain(peer[0])}")
+                    sockets[child.fileno()] = (child, False, "=" + spec.split(":")[0])
                     poll.register(child.fileno(), select.POLLIN)
+                    if spec.startswith("first"):
+                        greet(child, name)
                 else:
-                    if not sock.recv(2048):
-                        raise OSError(0, "end")
-                    peer, local = sock.getpeername()[0], sock.getsockname()[0]
-                    sock.send(f"{name} peer={plain(peer)} local={plain(local)}\n".encode())
-            except OSError:
-                if not datagram and not spec:
+                    answer_child(sock, spec[1:], name)
+            except OSError as error:
+                if not datagram and spec.startswith("="):
+                    told(outcome_of(error) if error.errno else "end")
                     poll.unregister(fd)
                     sockets.pop(fd)
                     sock.close()
@@ -153,7 +182,8 @@ def ask_once(kind, address, port, timeout=1.0, options=None):
             answer, peer = sock.recv(2048), sock.getpeername()
         else:
             sock.connect((address, port))
-            sock.send(b"x\n")
+            if kind != "first":
+                sock.send(b"x\n")
             answer = sock.recv(2048)
             peer = sock.getpeername()
         outcome = "ok" if answer else "closed"
