@@ -2,6 +2,7 @@
 #include "preflight.h"
 
 #include "kernel_internal.h"
+#include "preflight_mtls.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -128,15 +129,20 @@ static bool try_retval(struct trial *trial)
 	return try_helper(trial, BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_FUNC_set_retval, "bpf_set_retval");
 }
 
-/* In a cgroup of its own: a link at the mesh's would switch off a neighbour that may be overridden. */
+/* A cgroup of its own: a link at the mesh's would switch off a neighbour that may be overridden. */
+static bool make_cgroup(struct trial *trial, char *ret_path, size_t room)
+{
+	if (!trial->config.cgroup)
+		return works(trial, -ENOENT, "no cgroup");
+	snprintf(ret_path, room, "%s/mesh-preflight-%d", trial->config.cgroup, (int)getpid());
+	return works(trial, mkdir(ret_path, 0755) ? -errno : 0, "%s", ret_path);
+}
+
 static bool try_cgroup_link(struct trial *trial)
 {
 	char path[512];
-	if (!trial->config.cgroup)
-		return works(trial, -ENOENT, "no cgroup");
-	snprintf(path, sizeof(path), "%s/mesh-preflight-%d", trial->config.cgroup, (int)getpid());
-	if (mkdir(path, 0755))
-		return works(trial, -errno, "%s", path);
+	if (!make_cgroup(trial, path, sizeof(path)))
+		return false;
 	int cgroup = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int program = load_pass(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_CONNECT, 0);
 	int link = program < 0 ? program : bpf_link_create(program, cgroup, BPF_CGROUP_INET4_CONNECT, NULL);
@@ -306,6 +312,42 @@ static bool try_reset(struct trial *trial)
 	return works(trial, in_new_netns(reset_there), "SOCK_DESTROY (CONFIG_INET_DIAG_DESTROY, tcp_diag)");
 }
 
+/* ---- Mutual TLS ------------------------------------------------------------------------------------------ */
+
+static bool in_new_cgroup(struct trial *trial, int (*work)(const char *cgroup), const char *detail)
+{
+	char path[512];
+	if (!make_cgroup(trial, path, sizeof(path)))
+		return false;
+	int r = work(path);
+	rmdir(path);
+	return works(trial, r, "%s", detail);
+}
+
+static bool try_options(struct trial *trial)
+{
+	return in_new_cgroup(trial, preflight_options,
+			     "cgroup/setsockopt takes an unknown option, cgroup/getsockopt answers it");
+}
+
+static bool try_peername(struct trial *trial)
+{
+	return in_new_cgroup(trial, preflight_peername, "accept() says what cgroup/getpeername says");
+}
+
+static bool try_steering(struct trial *trial)
+{
+	return works(trial, preflight_steering(), "bpf_sk_assign of a listener in a SOCKHASH, IPv4 to one of IPv6");
+}
+
+static bool try_stamp(struct trial *trial)
+{
+	const struct bpf_map *sockets =
+		trial->object.bpf ? bpf_object__find_map_by_name(trial->object.bpf, "sockets") : NULL;
+	int fd = sockets ? bpf_map__fd(sockets) : -ENOENT;
+	return works(trial, fd < 0 ? fd : preflight_stamp(fd), "sk_storage written from user space");
+}
+
 /* ---- All of them --------------------------------------------------------------------------------------- */
 
 static const struct check {
@@ -326,6 +368,10 @@ static const struct check {
 	{"set_retval", false, try_retval, "refused applications see EPERM instead of ECONNREFUSED (Linux 5.18)"},
 	{"iter_tcp", false, try_iterator, "connections older than meshd pass, and are only counted"},
 	{"reset", false, try_reset, "live connections that a new policy denies hang instead of being reset"},
+	{"sockopt", false, try_options, "mtls: strict connections are refused: the proxy cannot ask where they go"},
+	{"steering", false, try_steering, "mtls: strict connections are refused: they do not reach the proxy"},
+	{"stamp", false, try_stamp, "mtls: strict connections are refused: the proxy's sockets cannot be told apart"},
+	{"getpeername", false, try_peername, "mtls: applications see their own address in place of the caller's"},
 	{"jit", false, try_jit, "every decision takes several times as long"},
 };
 

@@ -5,6 +5,7 @@
 #include "names.h"
 #include "base/bundle.h"
 #include "preflight.h"
+#include "preflight_mtls.h"
 #include "registry.h"
 #include "view.h"
 
@@ -12,6 +13,7 @@
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <linux/bpf.h>
 #include <net/if.h>
 #include <sched.h>
@@ -784,6 +786,16 @@ static void test_uninstalls(void **state)
 	assert_works(kernel_uninstall(&world.config, &why));
 }
 
+static bool check_works(const json_t *result, const char *name)
+{
+	size_t i;
+	json_t *check;
+	json_array_foreach (json_object_get(result, "checks"), i, check)
+		if (strcmp(json_string_value(json_object_get(check, "name")), name) == 0)
+			return json_is_true(json_object_get(check, "works"));
+	return false;
+}
+
 static void test_preflight(void **state)
 {
 	(void)state;
@@ -802,7 +814,26 @@ static void test_preflight(void **state)
 			       json_string_value(json_object_get(check, "detail")));
 	}
 	assert_true(json_is_true(json_object_get(result, "ok")));
+	assert_true(check_works(result, "sockopt"));
+	assert_true(check_works(result, "steering"));
+	assert_true(check_works(result, "stamp"));
+	assert_true(check_works(result, "getpeername"));
 	json_decref(result);
+	/* Nothing is left of what was tried. */
+	char pattern[300];
+	glob_t found;
+	snprintf(pattern, sizeof(pattern), "%s/mesh-preflight-*", world.cgroup);
+	assert_int_equal(glob(pattern, 0, NULL, &found), GLOB_NOMATCH);
+}
+
+/* Each trial can fail: it does where the place is none. */
+static void test_preflight_mtls_fails(void **state)
+{
+	(void)state;
+	need_world();
+	assert_int_equal(preflight_options("/nowhere"), -ENOENT);
+	assert_int_equal(preflight_peername("/nowhere"), -ENOENT);
+	assert_int_equal(preflight_stamp(-1), -EBADF);
 }
 
 int main(void)
@@ -823,6 +854,7 @@ int main(void)
 		cmocka_unit_test(test_half_made),
 		cmocka_unit_test(test_uninstalls),
 		cmocka_unit_test(test_preflight),
+		cmocka_unit_test(test_preflight_mtls_fails),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
