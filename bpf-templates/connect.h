@@ -4,6 +4,7 @@
 #define MESH_CONNECT_H
 
 #include "report.h"
+#include "sockaddr.h"
 
 /* A destination that no later program can make reachable again: a cleared denial then still fails
  * (broadcast, port 0). */
@@ -21,27 +22,6 @@ static __always_inline int refuse(struct bpf_sock_addr *ctx, bool v6, bool datag
 	}
 	ctx->user_port = 0;
 	return 0;
-}
-
-static __always_inline struct mesh_address wanted_address(struct bpf_sock_addr *ctx, bool v6)
-{
-	if (v6)
-		return (struct mesh_address){{ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]}};
-	return address_v4(ctx->user_ip4);
-}
-
-static __always_inline void set_address(struct bpf_sock_addr *ctx, const struct mesh_address *address, __u32 port,
-					bool v6)
-{
-	if (v6) {
-		ctx->user_ip6[0] = address->part[0];
-		ctx->user_ip6[1] = address->part[1];
-		ctx->user_ip6[2] = address->part[2];
-		ctx->user_ip6[3] = address->part[3];
-	} else {
-		ctx->user_ip4 = address->part[3];
-	}
-	ctx->user_port = bpf_htons(port);
 }
 
 static __always_inline __u32 hash_step(__u32 hash, __u32 word)

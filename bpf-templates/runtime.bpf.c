@@ -1,6 +1,7 @@
 /* The runtime's own programs: a dispatcher for each hook, and the hooks in which no policy takes
  * part. Loaded once, attached by pinned links, replaced only with the runtime itself. */
 #include "maps.h"
+#include "sockaddr.h"
 
 JUMP(jump_connect4);
 JUMP(jump_connect6);
@@ -172,34 +173,22 @@ DISPATCH_PACKET(d_egress, "cgroup_skb/egress", jump_egress)
 
 /* ---- The service's address stays what the application asked for ------------------------------ */
 
+static __always_inline void restore(struct bpf_sock_addr *ctx, const __u8 address[16], __u32 port, bool v6)
+{
+	struct mesh_address original;
+	__builtin_memcpy(&original, address, sizeof(original));
+	set_address(ctx, &original, port, v6);
+}
+
 static __always_inline void restore_datagram(struct bpf_sock_addr *ctx, bool v6)
 {
 	struct mesh_nat_key key = {.socket = bpf_get_socket_cookie(ctx), .reverse = 1};
-	struct mesh_address from = {{0, 0, bpf_htonl(0xffff), 0}};
-	if (v6) {
-		from.part[0] = ctx->user_ip6[0];
-		from.part[1] = ctx->user_ip6[1];
-		from.part[2] = ctx->user_ip6[2];
-		from.part[3] = ctx->user_ip6[3];
-	} else {
-		from.part[3] = ctx->user_ip4;
-	}
+	struct mesh_address from = wanted_address(ctx, v6);
 	__builtin_memcpy(key.address, &from, 16);
 	key.port = bpf_ntohs(ctx->user_port);
 	struct mesh_nat *original = bpf_map_lookup_elem(&nat, &key);
-	if (!original)
-		return;
-	__u32 part[4];
-	__builtin_memcpy(part, original->address, 16);
-	if (v6) {
-		ctx->user_ip6[0] = part[0];
-		ctx->user_ip6[1] = part[1];
-		ctx->user_ip6[2] = part[2];
-		ctx->user_ip6[3] = part[3];
-	} else {
-		ctx->user_ip4 = part[3];
-	}
-	ctx->user_port = bpf_htons(original->port);
+	if (original)
+		restore(ctx, original->address, original->port, v6);
 }
 
 SEC("cgroup/recvmsg4") int f_recvmsg4(struct bpf_sock_addr *ctx)
@@ -219,36 +208,19 @@ static __always_inline void restore_caller(struct bpf_sock_addr *ctx, bool v6)
 {
 	volatile struct bpf_sock *sk = ctx->sk;
 	struct mesh_tuple tuple = {.protocol = IPPROTO_TCP};
-	struct mesh_address local = {{0, 0, bpf_htonl(0xffff), sk->src_ip4}};
-	if (v6) {
-		local.part[0] = sk->src_ip6[0];
-		local.part[1] = sk->src_ip6[1];
-		local.part[2] = sk->src_ip6[2];
-		local.part[3] = sk->src_ip6[3];
-		if (sk->src_ip6[0] != ctx->user_ip6[0] || sk->src_ip6[1] != ctx->user_ip6[1] ||
-		    sk->src_ip6[2] != ctx->user_ip6[2] || sk->src_ip6[3] != ctx->user_ip6[3])
-			return;
-	} else if (sk->src_ip4 != ctx->user_ip4) {
+	struct mesh_address peer = wanted_address(ctx, v6), local = {{0, 0, bpf_htonl(0xffff), sk->src_ip4}};
+	if (v6)
+		local = (struct mesh_address){{sk->src_ip6[0], sk->src_ip6[1], sk->src_ip6[2], sk->src_ip6[3]}};
+	if (local.part[0] != peer.part[0] || local.part[1] != peer.part[1] || local.part[2] != peer.part[2] ||
+	    local.part[3] != peer.part[3])
 		return;
-	}
 	__builtin_memcpy(tuple.local, &local, 16);
 	__builtin_memcpy(tuple.remote, &local, 16);
 	tuple.local_port = sk->src_port;
 	tuple.remote_port = bpf_ntohs(ctx->user_port);
 	struct mesh_remember *known = bpf_map_lookup_elem(&remembered, &tuple);
-	if (!known)
-		return;
-	__u32 part[4];
-	__builtin_memcpy(part, known->peer, 16);
-	if (v6) {
-		ctx->user_ip6[0] = part[0];
-		ctx->user_ip6[1] = part[1];
-		ctx->user_ip6[2] = part[2];
-		ctx->user_ip6[3] = part[3];
-	} else {
-		ctx->user_ip4 = part[3];
-	}
-	ctx->user_port = bpf_htons(known->peer_port);
+	if (known)
+		restore(ctx, known->peer, known->peer_port, v6);
 }
 
 static __always_inline void restore_peer(struct bpf_sock_addr *ctx, bool v6)
@@ -256,21 +228,12 @@ static __always_inline void restore_peer(struct bpf_sock_addr *ctx, bool v6)
 	struct mesh_socket *socket = bpf_sk_storage_get(&sockets, ctx->sk, NULL, 0);
 	if (!socket)
 		return;
-	if (!socket->service_port && !socket->steered) {
+	if (socket->service_port)
+		restore(ctx, socket->service, socket->service_port, v6);
+	else if (socket->steered)
+		restore(ctx, socket->dst, socket->steered, v6);
+	else
 		restore_caller(ctx, v6);
-		return;
-	}
-	__u32 part[4];
-	__builtin_memcpy(part, socket->service_port ? socket->service : socket->dst, 16);
-	if (v6) {
-		ctx->user_ip6[0] = part[0];
-		ctx->user_ip6[1] = part[1];
-		ctx->user_ip6[2] = part[2];
-		ctx->user_ip6[3] = part[3];
-	} else {
-		ctx->user_ip4 = part[3];
-	}
-	ctx->user_port = bpf_htons(socket->service_port ? socket->service_port : socket->steered);
 }
 
 SEC("cgroup/getpeername4") int f_peername4(struct bpf_sock_addr *ctx)
