@@ -124,6 +124,7 @@ impostor "a megabyte of headers: bad-request" "$(reason bad-request)" client "$B
 impostor "no HTTP/2 behind TLS: bad-request" "$(reason bad-request)" client "$BAD/good" --misbehave bad-preface
 impostor "frames that are none: bad-request" "$(reason bad-request)" client "$BAD/good" --misbehave garbage
 impostor "bytes of a stream that was never opened: bad-request" "$(reason bad-request)" client "$BAD/good" --misbehave data-first
+impostor "ten thousand headers: bad-request" "$(reason bad-request)" client "$BAD/good" --misbehave many-headers
 impostor "GET: bad-request" "$(reason bad-request)" client "$BAD/good" --misbehave get
 impostor "a port that is not declared" "f['reason'] == 'policy' and f['rule'] == 'default'" client "$BAD/good" --authority 10.77.0.31:7777
 impostor "a port that no rule allows" "f['reason'] == 'policy' and f['rule'] == 'default'" client "$BAD/good" --authority 10.77.0.31:9090
@@ -144,6 +145,13 @@ revoke() { svids --revoke "$(openssl x509 -in "$1/tls.crt" -noout -serial | cut 
 revoke "$NODE/lost"
 sleep 1
 impostor "revoked: revoked" "$(reason revoked)" client "$NODE/lost"
+
+# Who may come in and means harm: nobody else notices.
+for kind in ping-flood reset-flood window no-window reset abort truncate; do
+	client "$BAD/good" --misbehave $kind --bytes 1000000 --timeout 2 >/dev/null 2>&1
+	gets_in "after $kind the next one is served" client "$BAD/good"
+done
+expect "the proxy lived through all of it" 0 "$(status 's["mtls"]["restarts"]')"
 
 # ---- As a server: at the address of a workload of another node ------------------------------------------------
 remote() { # DIR [OPTION...]: who listens there now
