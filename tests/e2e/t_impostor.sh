@@ -124,6 +124,7 @@ impostor "a megabyte of headers: bad-request" "$(reason bad-request)" client "$B
 impostor "no HTTP/2 behind TLS: bad-request" "$(reason bad-request)" client "$BAD/good" --misbehave bad-preface
 impostor "frames that are none: bad-request" "$(reason bad-request)" client "$BAD/good" --misbehave garbage
 impostor "bytes of a stream that was never opened: bad-request" "$(reason bad-request)" client "$BAD/good" --misbehave data-first
+impostor "ten thousand headers: bad-request" "$(reason bad-request)" client "$BAD/good" --misbehave many-headers
 impostor "GET: bad-request" "$(reason bad-request)" client "$BAD/good" --misbehave get
 impostor "a port that is not declared" "f['reason'] == 'policy' and f['rule'] == 'default'" client "$BAD/good" --authority 10.77.0.31:7777
 impostor "a port that no rule allows" "f['reason'] == 'policy' and f['rule'] == 'default'" client "$BAD/good" --authority 10.77.0.31:9090
@@ -144,6 +145,13 @@ revoke() { svids --revoke "$(openssl x509 -in "$1/tls.crt" -noout -serial | cut 
 revoke "$NODE/lost"
 sleep 1
 impostor "revoked: revoked" "$(reason revoked)" client "$NODE/lost"
+
+# Who may come in and means harm: nobody else notices.
+for kind in ping-flood reset-flood window no-window reset abort truncate; do
+	client "$BAD/good" --misbehave $kind --bytes 1000000 --timeout 2 >/dev/null 2>&1
+	gets_in "after $kind the next one is served" client "$BAD/good"
+done
+expect "the proxy lived through all of it" 0 "$(status 's["mtls"]["restarts"]')"
 
 # ---- As a server: at the address of a workload of another node ------------------------------------------------
 remote() { # DIR [OPTION...]: who listens there now
@@ -224,10 +232,10 @@ expect_true "... its own address is" "$(last_flow --to ledger)" flows_have \
 read -r major minor < <(curl --version 2>/dev/null | sed -nE '1s/^curl ([0-9]+)\.([0-9]+).*/\1 \2/p')
 if [ $((${major:-0} * 1000 + ${minor:-0})) -ge 8001 ]; then
 	by_curl() { # DIR
-		elsewhere nobody curl -s -m 5 --proxy-http2 --proxy https://10.77.0.31:15008 --proxytunnel --http0.9 --proxy-insecure \
+		elsewhere nobody curl -s -m 3 --proxy-http2 --proxy https://10.77.0.31:15008 --proxytunnel --http0.9 --proxy-insecure \
 			--proxy-cert "$1/tls.crt" --proxy-key "$1/tls.key" http://10.77.0.31:8080/
 	}
-	expect "curl --proxy-http2 with a good certificate" ledger "$(by_curl "$BAD/good" | cut -d' ' -f1)"
+	expect "curl --proxy-http2 with a good certificate" ledger "$(by_curl "$BAD/good" | head -1 | cut -d' ' -f1)"
 	impostor "curl with somebody else's certificate" "f['reason'] == 'policy' and f['rule'] == 'hands_off'" by_curl "$CA/shop.open"
 	impostor "curl of another authority" "$(reason unknown-ca)" by_curl "$BAD/unknown-ca"
 else
