@@ -22,7 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { RESTART_MS = 500, HIGH_FD = 64 };
+enum { RESTART_MS = 500, STATUS_MS = 1000, HIGH_FD = 64 };
 
 /* ---- Children ------------------------------------------------------------------------------------------ */
 
@@ -299,6 +299,10 @@ void mtls_tick(struct node *node)
 		node->find_again = true;
 	}
 	mtls_tell_files(node);
+	if (loop_now_ms() >= mtls->status_ms) {
+		mtls->status_ms = loop_now_ms() + STATUS_MS;
+		mtls_ask_status(node);
+	}
 }
 
 /* Everything is told: what comes from now on comes to the new one. */
@@ -343,20 +347,24 @@ void mtls_release(struct node *node)
 	free(mtls->problem);
 }
 
+const char *mtls_complaint(const struct node *node)
+{
+	const json_t *said = json_object_get(node->mtls.files, "problems");
+	const json_t *first = json_array_get(node->mtls.file_problems, 0);
+	return json_string_value(first ? first : json_array_get(said, 0));
+}
+
 json_t *mtls_status(struct node *node)
 {
 	const struct mtls *mtls = &node->mtls;
 	if (!mtls->wanted)
 		return json_null();
-	json_t *status = mtls->status ? json_deep_copy(mtls->status) : json_object();
+	json_t *status = mtls->files ? json_deep_copy(mtls->files) : json_object();
+	if (mtls->status)
+		json_object_update(status, mtls->status);
 	json_object_set_new(status, "pid", json_integer(mtls->pid));
 	json_object_set_new(status, "restarts", json_integer(mtls->restarts));
 	json_object_set_new(status, "problem", mtls->problem ? json_string(mtls->problem) : json_null());
-	if (mtls->files) {
-		json_t *said = json_deep_copy(mtls->files);
-		json_object_update(status, said);
-		json_decref(said);
-	}
 	json_t *problems = json_object_get(status, "problems");
 	if (!json_is_array(problems))
 		json_object_set_new(status, "problems",

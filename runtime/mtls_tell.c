@@ -57,6 +57,12 @@ int mtls_hello(struct node *node)
 		    NULL, 0);
 }
 
+void mtls_ask_status(struct node *node)
+{
+	if (node->mtls.control >= 0)
+		tell(node, json_pack("{s:s}", "do", "status"), NULL, 0);
+}
+
 void mtls_switched(struct node *node)
 {
 	if (node->mtls.control >= 0)

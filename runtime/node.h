@@ -56,7 +56,8 @@ struct mtls {
 	bool wanted;
 	pid_t pid, broker; /* 0: none */
 	int control, command;
-	int64_t start_ms; /* not before, where the last one died */
+	int64_t status_ms; /* when it is asked how it is */
+	int64_t start_ms;  /* not before, where the last one died */
 	char cgroup[1024];
 	uint64_t stamp;		/* of the identity files that were told last */
 	json_t *told;		/* what was said of each place, by endpoint */
@@ -149,6 +150,8 @@ void mtls_take_over(struct node *node);
 void mtls_switched(struct node *node);
 void mtls_tick(struct node *node);
 json_t *mtls_status(struct node *node);
+/* The first that is wrong with the identity files; NULL: nothing. */
+const char *mtls_complaint(const struct node *node);
 /* Ends every proxy of CONFIG's node, and takes its cgroup away. */
 void mtls_uninstall(const struct config *config);
 /* The proxy goes on without meshd. */

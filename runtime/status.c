@@ -155,6 +155,8 @@ static json_t *problems_json(struct node *node)
 		add_problem(problems, "%s", "no workload of the inventory is enrolled: nothing is enforced here");
 	if (node->mtls.problem)
 		add_problem(problems, "%s", node->mtls.problem);
+	if (mtls_complaint(node))
+		add_problem(problems, "the node's identities: %s", mtls_complaint(node));
 	if (active && active->names)
 		add_ended(problems, active->names);
 	if (active && !active->names)

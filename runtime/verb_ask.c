@@ -129,6 +129,11 @@ static void print_status(const json_t *status)
 	       "here\n",
 	       text(people, "path"), number(people, "workloads"), number(people, "endpoints"),
 	       number(people, "enrolled"), number(people, "quarantined"), number(people, "namespaces"));
+	const json_t *mtls = json_object_get(status, "mtls");
+	if (json_is_object(mtls))
+		printf("node proxy, pid %lld: %lld identities, %lld tunnels with %lld connections\n",
+		       number(mtls, "pid"), number(mtls, "identities"), number(mtls, "tunnels"),
+		       number(mtls, "connections"));
 	json_array_foreach (json_object_get(status, "generations"), i, item)
 		printf("  slot %lld: generation %lld, version %lld%s\n", number(item, "slot"),
 		       number(item, "generation"), number(item, "version"),

@@ -100,6 +100,21 @@ expect_ok "permissive takes plaintext/open" nobody tcp 10.77.0.32 8080
 expect_ok "permissive takes the tunnel/open" client tcp 10.77.0.32 8080
 expect_true "... and prefers it" "$(last_flow --to open)" flows_have "f['hook'] == 'tunnel' and f['to'].get('service') == 'shop/open' and f['event'] == 'end'"
 
+# ---- What status says --------------------------------------------------------------------------------
+hold counted client 20 tcp 10.77.0.31 8080
+node_wait eval '[ "$(status "s[\"mtls\"].get(\"connections\", 0) >= 2 and s[\"mtls\"].get(\"tunnels\", 0) >= 2")" = True ]'
+expect "status counts tunnels and connections, at both ends" "True True" \
+	"$(status 's["mtls"]["tunnels"] >= 2, s["mtls"]["connections"] >= 2' | tr -d '(),')"
+expect_true "... in words" "$(meshd_ask status | grep proxy)" eval 'meshd_ask status | grep -q "node proxy, pid [0-9]*: 4 identities, [0-9]* tunnels"'
+kill "$HOLD_counted" 2>/dev/null
+mkdir -m 700 "$NODE/svids/odd" && echo nonsense >"$NODE/svids/odd/tls.crt" && (umask 077; echo nonsense >"$NODE/svids/odd/tls.key")
+node_wait eval '! meshd_ask status --check >/dev/null'
+expect_true "a file that is no certificate is a problem, and no more" "$(status 's["problems"]')" eval 'status "s[\"problems\"]" | grep -q odd'
+expect_ok "... the others stay in force/ledger" client tcp 10.96.0.1 80
+rm -r "$NODE/svids/odd"
+node_wait eval 'meshd_ask status --check >/dev/null'
+expect_true "... and it is over with the file" "$(status 's["problems"]')" eval 'meshd_ask status --check'
+
 # ---- A switch ------------------------------------------------------------------------------------------
 hold denied client 20 tcp 10.77.0.31 8080
 hold kept client 20 tcp 10.77.0.31 9090
