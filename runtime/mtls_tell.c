@@ -186,6 +186,17 @@ static json_t *addresses_of(const struct node *node, const struct place *place)
 	return addresses;
 }
 
+/* "shop/frontend"; NULL: it is in no service ("shop/-"). */
+static const char *service_of(const struct resident *active, uint32_t number)
+{
+	const struct generation *generation = active->generation;
+	const char *name = number < generation->endpoints && active->names
+				   ? names_class(active->names, generation->class_at[number].src)
+				   : NULL;
+	const char *slash = name ? strchr(name, '/') : NULL;
+	return slash && strcmp(slash, "/-") != 0 ? name : NULL;
+}
+
 /* NULL: the workload has no identity under the policy in force, and so no part in mTLS. */
 static json_t *place_message(const struct node *node, const struct place *place)
 {
@@ -193,9 +204,9 @@ static json_t *place_message(const struct node *node, const struct place *place)
 	const char *spiffe = active ? json_string_value(json_object_get(active->identities, place->workload)) : NULL;
 	if (!spiffe || !number_of(place))
 		return NULL;
-	return json_pack("{s:s, s:I, s:s, s:n, s:s, s:o}", "do", "place", "endpoint", (json_int_t)number_of(place),
-			 "workload", place->workload, "service", "spiffe", spiffe, "addresses",
-			 addresses_of(node, place));
+	return json_pack("{s:s, s:I, s:s, s:s?, s:s, s:o}", "do", "place", "endpoint", (json_int_t)number_of(place),
+			 "workload", place->workload, "service", service_of(active, number_of(place)), "spiffe", spiffe,
+			 "addresses", addresses_of(node, place));
 }
 
 struct place_key {
