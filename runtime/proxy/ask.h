@@ -4,7 +4,8 @@
 
 #include "abi.h"
 
-/* -ENOENT: FD was not steered; -ENOPROTOOPT: FD is not a socket of the proxy, or no program answers. */
+/* -ENOENT: FD was not steered; -EOPNOTSUPP, -ENOPROTOOPT: FD is no socket of the proxy, or no program
+ * answers. */
 int ask_origin(int fd, struct mesh_origin *ret_origin);
 /* Fills the answer part of QUESTION. Closed: where nobody answers, allow is 0. */
 int ask_decision(int fd, struct mesh_ask *question);

@@ -100,6 +100,30 @@ expect_ok "permissive takes plaintext/open" nobody tcp 10.77.0.32 8080
 expect_ok "permissive takes the tunnel/open" client tcp 10.77.0.32 8080
 expect_true "... and prefers it" "$(last_flow --to open)" flows_have "f['hook'] == 'tunnel' and f['to'].get('service') == 'shop/open' and f['event'] == 'end'"
 
+# ---- From inside ---------------------------------------------------------------------------------------
+inside() { # what an application gets that speaks to the proxy's own doors
+	node_in client timeout 5 /usr/bin/python3 -c '
+import errno, socket, sys
+one = socket.socket()
+def told(what):
+    try:
+        what()
+        return "taken"
+    except OSError as error:
+        return errno.errorcode.get(error.errno, "?")
+print(told(lambda: one.setsockopt(0x6d657368, 2, bytes(96))), told(lambda: one.getsockopt(0x6d657368, 1, 64)), end=" ")
+for port in (15001, 15008):
+    try:
+        door = socket.create_connection(("10.77.0.11", port), 2)
+        door.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        print("closed" if not door.recv(100) else "answered", end=" ")
+    except ConnectionError:
+        print("closed", end=" ")
+print(told(lambda: socket.create_connection(("10.77.0.31", 15008), 2)))'
+}
+expect "questions on sockets of its own are none, the proxy's doors are shut to it, and so is another's tunnel port" \
+	"ENOPROTOOPT ENOTSUP closed closed ECONNREFUSED" "$(inside)"
+
 # ---- What status says --------------------------------------------------------------------------------
 hold counted client 20 tcp 10.77.0.31 8080
 node_wait eval '[ "$(status "s[\"mtls\"].get(\"connections\", 0) >= 2 and s[\"mtls\"].get(\"tunnels\", 0) >= 2")" = True ]'
