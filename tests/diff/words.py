@@ -54,7 +54,7 @@ class Request:
             if not any(source["spiffe"] in [*p.identities.values(), *(s.id() for s in p.services.values())] for p in self.policies):
                 return {self.space(ns)}
             return {source["spiffe"], *self.names_of_id(source["spiffe"], f"{ns}/{account}")}
-        if source.get("service") in ("world", "node"):
+        if source.get("service") in ("world", "node") and "namespace" not in source:
             return {source["service"]}
         if "service" in source:
             return {source["service"] if "/" in source["service"] else f"{source['namespace']}/{source['service']}"}
