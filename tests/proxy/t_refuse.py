@@ -147,7 +147,7 @@ def test_garbage_on_the_control_channel():
     proxy = Proxy(Script())
     try:
         for message in (b"", b"{", b"[]", b"null", b'{"do": 1}', b'{"do": "fly"}', b'{"do": "switch", "x": 1}',
-                        b'{"do": "hello"}', b'{"do": "hello", "trust": 1}', b'{"do": "hello", "trust": "a", "drain_ms": -1}',
+                        b'{"do": "hello", "connections": 0}', b'{"do": "hello", "trust": 1}', b'{"do": "hello", "drain_ms": -1}',
                         b'{"do": "place", "endpoint": 0}', b'{"do": "forget", "endpoint": 9}', b"\xff\xfe", b"[" * 60000,
                         b'{"do": "files", "files": [{"kind": "key", "name": "x"}]}', b'{"do": "drain", "do": "drain"}',
                         b'{"do": "place", "endpoint": 3, "workload": "a/b", "service": null, "spiffe": "http://x", "addresses": []}'):
