@@ -13,7 +13,8 @@
  *	it is gone: its tunnels and connections are closed
  *   {"do": "files", "files": [{"kind": "certificate"|"key"|"bundle"|"crl", "name": "frontend"}, ...], "last": true}
  *	[a descriptor each, read from offset 0]. A set may come in several messages and is put in force by the last.
- *	Certificate and key, bundle and crl, go together by name; a bundle's name is its trust domain
+ *	Certificate and key, bundle and crl, go together by name; a bundle's name is its trust domain. What has a
+ *	"problem" could not be opened: its descriptor is not read, and the last good one of its name is kept
  *   {"do": "switch"}	policy or inventory changed: every live connection is asked about again
  *   {"do": "drain"}	no more connections are taken; ends when the last one is closed, after drain_ms at the latest
  *   {"do": "status"}

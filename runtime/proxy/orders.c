@@ -17,7 +17,7 @@
 enum {
 	DESCRIPTORS_LIMIT = 253, /* SCM_MAX_FD, include/net/scm.h */
 	FILES_LIMIT = 4096,
-	FILE_BYTES = 1 << 20,
+	FILE_BYTES = IDENTITY_CRL_BYTES + 1, /* what is larger than its bound is seen to be */
 	FILE_NAME = 256,
 	PROBLEMS_LIMIT = 64,
 };
@@ -32,6 +32,7 @@ struct file {
 	char name[FILE_NAME];
 	char *bytes;
 	size_t len;
+	bool is_unread; /* it was complained of; nothing may be concluded from its absence */
 };
 struct orders {
 	struct proxy *proxy;
@@ -187,23 +188,29 @@ static int file_read(struct file *file, int fd)
 	return got < 0 ? -errno : got > 0 ? -EFBIG : 0;
 }
 
-static void file_shrink(struct file *file)
+static int file_shrink(struct file *file)
 {
 	char *exact = malloc(file->len ? file->len : 1);
 	if (!exact)
-		return;
-	memcpy(exact, file->bytes, file->len);
-	explicit_bzero(file->bytes, file->len);
+		return -ENOMEM;
+	if (file->len) {
+		memcpy(exact, file->bytes, file->len);
+		explicit_bzero(file->bytes, file->len);
+	}
 	free(file->bytes);
 	file->bytes = exact;
+	return 0;
 }
 
+/* A file that cannot be read is still said: its name must keep the last good one, and a bundle must not be taken
+ * without the list that lies beside it. */
 static int file_add(struct orders *orders, const json_t *entry, int fd, struct why *why)
 {
-	const char *kind, *name;
+	const char *kind, *name, *problem = NULL;
 	json_error_t error;
 	struct file *file;
-	if (json_unpack_ex((json_t *)entry, &error, JSON_STRICT, "{s:s, s:s}", "kind", &kind, "name", &name))
+	if (json_unpack_ex((json_t *)entry, &error, JSON_STRICT, "{s:s, s:s, s?s}", "kind", &kind, "name", &name,
+			   "problem", &problem))
 		return why_set(why, -EINVAL, "files: %s", error.text);
 	unsigned word = 0;
 	while (word < FILE_KINDS && strcmp(kind, kind_words[word]))
@@ -214,13 +221,19 @@ static int file_add(struct orders *orders, const json_t *entry, int fd, struct w
 		return why_set(why, -ENOMEM, "files: too many");
 	file->kind = (enum file_kind)word;
 	strcpy(file->name, name);
-	int r = file_read(file, fd);
-	if (r) {
-		files_complain(orders, name, strerror(-r));
-		file_free(file);
-		return 0;
+	int r = problem ? 0 : file_read(file, fd);
+	file->is_unread = problem || r;
+	if (file->is_unread) {
+		files_complain(orders, name, problem ? problem : strerror(-r));
+		if (file->bytes)
+			explicit_bzero(file->bytes, file->len);
+		file->len = 0;
 	}
-	file_shrink(file);
+	/* Without memory for a copy the large buffer stays, if there is one. */
+	if (file_shrink(file) && !file->bytes) {
+		free(file);
+		return why_set(why, -ENOMEM, "files: out of memory");
+	}
 	file->next = orders->files;
 	orders->files = file;
 	orders->file_count++;
@@ -239,18 +252,19 @@ static void file_use(struct orders *orders, const struct file *file)
 {
 	struct identities *identities = orders->proxy->identities;
 	struct why why = {.text = "it is not complete"};
+	const struct file *other = NULL;
 	int r = 0;
 	if (file->kind == FILE_CERTIFICATE) {
-		const struct file *key = file_find(orders, FILE_KEY, file->name);
-		r = key ? identities_add_svid(identities, file->name, file->bytes, file->len, key->bytes, key->len,
-					      &why)
-			: why_set(&why, -ENOENT, "there is no key beside the certificate");
+		other = file_find(orders, FILE_KEY, file->name);
+		r = other ? identities_add_svid(identities, file->name, file->bytes, file->len, other->bytes,
+						other->len, &why)
+			  : why_set(&why, -ENOENT, "there is no key beside the certificate");
 	} else if (file->kind == FILE_BUNDLE) {
-		const struct file *crl = file_find(orders, FILE_CRL, file->name);
-		r = identities_add_trust(identities, file->name, file->bytes, file->len, crl ? crl->bytes : NULL,
-					 crl ? crl->len : 0, &why);
+		other = file_find(orders, FILE_CRL, file->name);
+		r = identities_add_trust(identities, file->name, file->bytes, file->len, other ? other->bytes : NULL,
+					 other ? other->len : 0, &why);
 	}
-	if (r)
+	if (r && !file->is_unread && !(other && other->is_unread))
 		files_complain(orders, file->name, why.text);
 }
 

@@ -81,6 +81,34 @@ def test_impostors():
         receiver.stop()
 
 
+def test_what_cannot_be_read_keeps_the_last_good():
+    receiver = Receiver()
+    own, proxy = receiver.authority, receiver.proxy
+    ledger, revoked = own.svid("ledger"), own.svid("frontend")
+    bundle = ("bundle", own.domain, pem(own.certificate))
+    pair = [("certificate", "ledger", pem(ledger[0])), ("key", "ledger", key_pem(ledger[1]))]
+    try:
+        proxy.files(pair + [bundle, ("crl", own.domain, pem(own.crl(revoked[0])))])
+        # A list too large to read is not "no list".
+        said = proxy.files(pair + [bundle, ("crl", own.domain, b"\n" * (5 << 20))])
+        assert len(said["problems"]) == 1, said
+        receiver.refuse("revoked", shake(context(own, svid=revoked)))
+        # Neither is one that meshd could not open; a certificate that is too large or has a key that others may read
+        # is no reason to be nobody.
+        for own_pair, own_bundle in (
+                (pair, [bundle + ("mode",), ("crl", own.domain, b"")]),
+                ([("certificate", "ledger", b"x" * (5 << 20)), pair[1]], [bundle]),
+                ([pair[0] + ("ledger.key: others may read it",), pair[1]], [bundle])):
+            said = proxy.files(own_pair + own_bundle)
+            assert len(said["problems"]) == 1 and said["identities"] == 1, said
+            if len(own_bundle) == 2:
+                receiver.refuse("revoked", shake(context(own, svid=revoked)))
+        # What is not said any more is gone.
+        assert proxy.files([bundle])["identities"] == 0
+    finally:
+        receiver.stop()
+
+
 def test_policy_and_wrong_peer():
     pair = Pair()
     try:
