@@ -1,4 +1,5 @@
 """Whoever must not come in: each with its own reason, the application untouched."""
+import resource
 import ssl
 
 from play import *
@@ -167,6 +168,25 @@ def test_overload():
         pair.caller.flow(event="refused", reason="overload")
         gate.set()
     finally:
+        app.close()
+        assert pair.stop() == [0, 0]
+
+
+def test_silent_strangers_take_no_tunnel():
+    pair = Pair()
+    app = serve(RECEIVER, 9000, lambda one: one.sendall(one.recv(10)))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (8000, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    strangers = []
+    try:
+        for _ in range(5000):
+            strangers.append(socket.create_connection((RECEIVER, 15008), 5))
+        with pair.connect() as one:
+            one.sendall(b"x")
+            assert one.recv(10) == b"x"
+        assert pair.receiver.status()["tunnels"] <= 1025, pair.receiver.status()
+    finally:
+        for one in strangers:
+            one.close()
         app.close()
         assert pair.stop() == [0, 0]
 
