@@ -288,6 +288,11 @@ void mtls_tick(struct node *node)
 		return;
 	reap(&mtls->pid);
 	reap(&mtls->broker);
+	/* Without it the proxy can make no socket, and every connection would wait for one. */
+	if (mtls->control >= 0 && !mtls->broker && mtls->pid) {
+		node_say("the node proxy's broker ended");
+		kill(mtls->pid, SIGKILL);
+	}
 	if (mtls->control < 0 && !mtls->pid && loop_now_ms() >= mtls->start_ms) {
 		if (start(node, &why)) {
 			note_problem(mtls, why.text);
@@ -299,6 +304,7 @@ void mtls_tick(struct node *node)
 		node->find_again = true;
 	}
 	mtls_tell_files(node);
+	mtls_ask_status(node);
 }
 
 /* Everything is told: what comes from now on comes to the new one. */
@@ -352,11 +358,9 @@ json_t *mtls_status(struct node *node)
 	json_object_set_new(status, "pid", json_integer(mtls->pid));
 	json_object_set_new(status, "restarts", json_integer(mtls->restarts));
 	json_object_set_new(status, "problem", mtls->problem ? json_string(mtls->problem) : json_null());
-	if (mtls->files) {
-		json_t *said = json_deep_copy(mtls->files);
-		json_object_update(status, said);
-		json_decref(said);
-	}
+	/* What is counted anew with each status is not as old as the last set of files. */
+	if (mtls->files)
+		json_object_update_missing(status, mtls->files);
 	json_t *problems = json_object_get(status, "problems");
 	if (!json_is_array(problems))
 		json_object_set_new(status, "problems",

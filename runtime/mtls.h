@@ -8,6 +8,7 @@
 int mtls_hello(struct node *node);
 /* Identity files that changed since they were told. */
 void mtls_tell_files(struct node *node);
+void mtls_ask_status(struct node *node);
 void mtls_hear(void *context, uint32_t events);
 
 /* mtls.c: the proxy's end of the control channel was closed. */

@@ -64,6 +64,13 @@ void mtls_switched(struct node *node)
 		tell(node, json_pack("{s:s}", "do", "switch"), NULL, 0);
 }
 
+/* Its answer is what `meshd status` says next. */
+void mtls_ask_status(struct node *node)
+{
+	if (node->mtls.control >= 0)
+		tell(node, json_pack("{s:s}", "do", "status"), NULL, 0);
+}
+
 /* A message of files that are open, not sent yet. */
 struct batch {
 	json_t *files;

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { TIMEOUT_S = 60 };
@@ -110,6 +111,26 @@ static void print_hits(const json_t *hits)
 		       number(hit, "receiver"), number(hit, "again"), text(hit, "where"));
 }
 
+static void print_mtls(const json_t *mtls)
+{
+	const char *reason, *id;
+	json_t *count, *until;
+	if (!json_is_object(mtls))
+		return;
+	printf("mTLS: %lld certificates, %lld tunnels, %lld connections; node proxy %lld, started again %lld times\n",
+	       number(mtls, "identities"), number(mtls, "tunnels"), number(mtls, "connections"), number(mtls, "pid"),
+	       number(mtls, "restarts"));
+	json_object_foreach (json_object_get(mtls, "until"), id, until) {
+		char day[32];
+		time_t end = json_integer_value(until);
+		struct tm utc;
+		strftime(day, sizeof(day), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&end, &utc));
+		printf("  %s until %s\n", id, day);
+	}
+	json_object_foreach (json_object_get(mtls, "refused"), reason, count)
+		printf("  refused, %s: %lld\n", reason, (long long)json_integer_value(count));
+}
+
 static void print_status(const json_t *status)
 {
 	const json_t *people = json_object_get(status, "inventory");
@@ -129,6 +150,7 @@ static void print_status(const json_t *status)
 	       "here\n",
 	       text(people, "path"), number(people, "workloads"), number(people, "endpoints"),
 	       number(people, "enrolled"), number(people, "quarantined"), number(people, "namespaces"));
+	print_mtls(json_object_get(status, "mtls"));
 	json_array_foreach (json_object_get(status, "generations"), i, item)
 		printf("  slot %lld: generation %lld, version %lld%s\n", number(item, "slot"),
 		       number(item, "generation"), number(item, "version"),
@@ -161,25 +183,41 @@ int verb_status(struct ask *ask)
 
 static const char *end_text(const json_t *end, char *buffer, size_t size)
 {
-	const char *service = text(end, "service");
+	/* What the proxy did not ask the policy about has no service: the workload says who it was. */
+	const char *service = text(end, "service"), *workload = json_string_value(json_object_get(end, "workload"));
+	if (workload && strcmp(service, "unknown") == 0)
+		service = workload;
 	snprintf(buffer, size, "%s (%s:%lld)", service, text(end, "address"), number(end, "port"));
+	return buffer;
+}
+
+/* " tunnel end, caller: unreachable (Connection refused)" */
+static const char *tunnel_text(const json_t *flow, char *buffer, size_t size)
+{
+	const char *reason = text(flow, "reason"), *detail = text(flow, "detail");
+	buffer[0] = 0;
+	if (strcmp(text(flow, "hook"), "tunnel") == 0)
+		snprintf(buffer, size, " tunnel %s, %s%s%s%s%s%s", text(flow, "event"), text(flow, "side"),
+			 reason[0] != '-' ? ": " : "", reason[0] != '-' ? reason : "", detail[0] != '-' ? " (" : "",
+			 detail[0] != '-' ? detail : "", detail[0] != '-' ? ")" : "");
 	return buffer;
 }
 
 static int print_flow(const struct ask *ask, const json_t *flow)
 {
-	char from[256], to[256];
+	char from[256], to[256], tunnel[512];
 	if (ask->json) {
 		json_dumpf(flow, stdout, JSON_COMPACT);
 		putchar('\n');
 	} else {
 		const char *where = json_string_value(json_object_get(flow, "where")), *subset = text(flow, "subset");
-		printf("%s %-5s %s -> %s %s by %s%s%s%s%s%s%s\n", text(flow, "time"), text(flow, "verdict"),
+		printf("%s %-5s %s -> %s %s by %s%s%s%s%s%s%s%s\n", text(flow, "time"), text(flow, "verdict"),
 		       end_text(json_object_get(flow, "from"), from, sizeof(from)),
 		       end_text(json_object_get(flow, "to"), to, sizeof(to)), text(flow, "protocol"),
 		       text(flow, "rule"), where ? " (" : "", where ? where : "", where ? ")" : "",
 		       subset[0] != '-' ? " subset " : "", subset[0] != '-' ? subset : "",
-		       json_is_true(json_object_get(flow, "again")) ? " again" : "");
+		       json_is_true(json_object_get(flow, "again")) ? " again" : "",
+		       tunnel_text(flow, tunnel, sizeof(tunnel)));
 	}
 	fflush(stdout);
 	return ferror(stdout);
