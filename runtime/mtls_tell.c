@@ -75,17 +75,18 @@ void mtls_ask_status(struct node *node)
 struct batch {
 	json_t *files;
 	int fds[FDS_AT_ONCE], count;
+	bool is_begun; /* its set: a message of it was sent */
 };
 
 static int batch_send(struct node *node, struct batch *batch, bool last)
 {
 	int r = tell(node,
-		     json_pack("{s:s, s:o, s:b}", "do", "files", "files", batch->files ? batch->files : json_array(),
-			       "last", last),
+		     json_pack("{s:s, s:o, s:b, s:b}", "do", "files", "files",
+			       batch->files ? batch->files : json_array(), "first", !batch->is_begun, "last", last),
 		     batch->fds, batch->count);
 	for (int i = 0; i < batch->count; i++)
 		close(batch->fds[i]);
-	*batch = (struct batch){0};
+	*batch = (struct batch){.is_begun = true};
 	return r;
 }
 
@@ -138,8 +139,10 @@ static int tell_entries(struct node *node, const struct svid_files *files)
 		if (batch.count > FDS_AT_ONCE - 2)
 			r = batch_send(node, &batch, false);
 	}
-	int end = batch_send(node, &batch, true);
-	return r ? r : end ? end : changing;
+	/* Without a message in the middle it is not the set: it is told anew at the next tick. */
+	if (!r)
+		r = batch_send(node, &batch, true);
+	return r ? r : changing;
 }
 
 void mtls_tell_files(struct node *node)

@@ -11,8 +11,11 @@
  *	the listener may be left out then
  *   {"do": "forget", "endpoint": 7}
  *	it is gone: its tunnels and connections are closed
- *   {"do": "files", "files": [{"kind": "certificate"|"key"|"bundle"|"crl", "name": "frontend"}, ...], "last": true}
+ *   {"do": "files", "files": [{"kind": "certificate"|"key"|"bundle"|"crl", "name": "frontend"}, ...],
+ *    "first": true, "last": true}
  *	[a descriptor each, read from offset 0]. A set may come in several messages and is put in force by the last.
+ *	The first drops what was gathered of another, which did not come whole; a set of which a message could not be
+ *	followed is none.
  *	Certificate and key, bundle and crl, go together by name; a bundle's name is its trust domain. What has a
  *	"problem" could not be opened: its descriptor is not read, and the last good one of its name is kept
  *   {"do": "switch"}	policy or inventory changed: every live connection is asked about again

@@ -16,7 +16,7 @@
 
 enum {
 	DESCRIPTORS_LIMIT = 253, /* SCM_MAX_FD, include/net/scm.h */
-	FILES_LIMIT = 4096,
+	FILES_LIMIT = 2 * (IDENTITY_MAX_SVIDS + IDENTITY_MAX_DOMAINS),
 	FILE_BYTES = IDENTITY_CRL_BYTES + 1, /* what is larger than its bound is seen to be */
 	FILE_NAME = 256,
 	PROBLEMS_LIMIT = 64,
@@ -40,6 +40,7 @@ struct orders {
 	bool is_greeted;
 	struct file *files;
 	unsigned file_count;
+	bool is_set_broken; /* a message of it could not be followed: the rest is not the whole of it */
 	json_t *file_problems;
 	char message[PROXY_MESSAGE_BYTES + 1];
 };
@@ -165,6 +166,7 @@ static void files_drop(struct orders *orders)
 	orders->file_count = 0;
 	json_decref(orders->file_problems);
 	orders->file_problems = NULL;
+	orders->is_set_broken = false;
 }
 
 static void files_complain(struct orders *orders, const char *name, const char *text)
@@ -297,28 +299,42 @@ static void files_apply(struct orders *orders)
 	files_drop(orders);
 }
 
-static int do_files(struct orders *orders, const json_t *body, struct descriptors *descriptors, struct why *why)
+static int files_gather(struct orders *orders, const json_t *files, const struct descriptors *descriptors,
+			struct why *why)
 {
-	json_t *files, *entry;
-	int is_last = 0;
+	json_t *entry;
 	size_t i;
-	json_error_t error;
-	if (json_unpack_ex((json_t *)body, &error, JSON_STRICT, "{s:s, s:o, s?b}", "do", &(const char *){0}, "files",
-			   &files, "last", &is_last))
-		return why_set(why, -EINVAL, "files: %s", error.text);
+	int r = 0;
 	if (!json_is_array(files) || json_array_size(files) != descriptors->count)
 		return why_set(why, -EINVAL, "files: %zu of them, %u descriptors", json_array_size(files),
 			       descriptors->count);
-	json_array_foreach (files, i, entry) {
-		int r = file_add(orders, entry, descriptors->fds[i], why);
-		if (r) {
-			files_drop(orders);
-			return r;
-		}
+	json_array_foreach (files, i, entry)
+		if ((r = file_add(orders, entry, descriptors->fds[i], why)))
+			break;
+	return r;
+}
+
+/* A set that is not whole is none: what would be missing in it would be gone. */
+static int do_files(struct orders *orders, const json_t *body, struct descriptors *descriptors, struct why *why)
+{
+	json_t *files;
+	int is_first = 0, is_last = 0;
+	json_error_t error;
+	if (json_unpack_ex((json_t *)body, &error, JSON_STRICT, "{s:s, s:o, s?b, s?b}", "do", &(const char *){0},
+			   "files", &files, "first", &is_first, "last", &is_last))
+		return why_set(why, -EINVAL, "files: %s", error.text);
+	if (is_first)
+		files_drop(orders);
+	int r = orders->is_set_broken ? 0 : files_gather(orders, files, descriptors, why);
+	if (r) {
+		files_drop(orders);
+		orders->is_set_broken = true;
 	}
-	if (is_last)
+	if (is_last && orders->is_set_broken)
+		files_drop(orders);
+	else if (is_last)
 		files_apply(orders);
-	return 0;
+	return r;
 }
 
 /* ---- The rest ---------------------------------------------------------------------------------------- */

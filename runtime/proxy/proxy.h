@@ -26,8 +26,8 @@ enum {
 	PROXY_TICK_MS = 1000,
 	PROXY_TUNNELS_LIMIT = 4096,
 	PROXY_STRANGERS_LIMIT = 1024, /* tunnels that came and whose peer has not proved who it is */
-	PROXY_STREAMS_LIMIT = 1000,  /* of one tunnel */
-	PROXY_HELD_BYTES = 64 << 20, /* that applications have not taken; beyond it tunnels' windows stay shut */
+	PROXY_STREAMS_LIMIT = 1000,   /* of one tunnel */
+	PROXY_HELD_BYTES = 64 << 20,  /* that applications have not taken; beyond it tunnels' windows stay shut */
 	PROXY_BUFFER_BYTES = 128 << 10,
 	PROXY_PLAIN_BYTES = 64 << 10,
 	PROXY_RECORD_BYTES = 16 << 10, /* of plaintext, RFC 8446, section 5.1 */

@@ -104,6 +104,19 @@ def test_what_cannot_be_read_keeps_the_last_good():
             assert len(said["problems"]) == 1 and said["identities"] == 1, said
             if len(own_bundle) == 2:
                 receiver.refuse("revoked", shake(context(own, svid=revoked)))
+        # A set of which a message could not be followed is none, whatever comes behind it.
+        before, null = len(proxy.said), open("/dev/null")
+        proxy.tell({"do": "files", "files": [{"kind": "tree", "name": "x"}], "last": False}, [null.fileno()])
+        proxy.expect(lambda said: said["say"] == "problem", start=before)
+        proxy.tell({"do": "files", "files": [], "last": True})
+        assert proxy.status()["identities"] == 1
+        # Nor is one that was begun and never ended.
+        proxy.tell({"do": "files", "files": [{"kind": "bundle", "name": own.domain}], "last": False}, [null.fileno()])
+        before = len(proxy.said)
+        proxy.tell({"do": "files", "files": [], "first": True, "last": True})
+        said = proxy.expect(lambda said: said["say"] == "files", start=before)
+        assert said["identities"] == 0 and not said["problems"], said
+        proxy.files(pair + [bundle])
         # What is not said any more is gone.
         assert proxy.files([bundle])["identities"] == 0
     finally:
@@ -197,7 +210,7 @@ def test_garbage_on_the_control_channel():
         for message in (b"", b"{", b"[]", b"null", b'{"do": 1}', b'{"do": "fly"}', b'{"do": "switch", "x": 1}',
                         b'{"do": "hello", "connections": 0}', b'{"do": "hello", "trust": 1}', b'{"do": "hello", "drain_ms": -1}',
                         b'{"do": "place", "endpoint": 0}', b'{"do": "forget", "endpoint": 9}', b"\xff\xfe", b"[" * 60000,
-                        b'{"do": "files", "files": [{"kind": "key", "name": "x"}]}', b'{"do": "drain", "do": "drain"}',
+                        b'{"do": "files", "files": [{"kind": "key", "name": "x"}], "last": true}', b'{"do": "drain", "do": "drain"}',
                         b'{"do": "place", "endpoint": 3, "workload": "a/b", "service": null, "spiffe": "http://x", "addresses": []}'):
             before = len(proxy.said)
             if not message:
