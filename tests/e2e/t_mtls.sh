@@ -64,6 +64,8 @@ talk() {
 	expect_ok "IPv6, to a service address/ledger" client tcp fd00:96::1 80
 	expect_ok "IPv6/ledger" client tcp fd77::31 8080
 	expect_ok "v4-mapped/ledger" client tcp ::ffff:10.77.0.31 8080
+	expect_ok "Fast Open/ledger" client tfo 10.77.0.31 8080
+	[ ! -e /proc/sys/net/mptcp/enabled ] || expect_ok "MPTCP/ledger" client mptcp 10.77.0.31 8080
 }
 if command -v tshark >/dev/null; then
 	wire strict talk
