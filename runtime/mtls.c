@@ -288,6 +288,11 @@ void mtls_tick(struct node *node)
 		return;
 	reap(&mtls->pid);
 	reap(&mtls->broker);
+	/* Without it the proxy can make no socket, and every connection would wait for one. */
+	if (mtls->control >= 0 && !mtls->broker && mtls->pid) {
+		node_say("the node proxy's broker ended");
+		kill(mtls->pid, SIGKILL);
+	}
 	if (mtls->control < 0 && !mtls->pid && loop_now_ms() >= mtls->start_ms) {
 		if (start(node, &why)) {
 			note_problem(mtls, why.text);
@@ -345,13 +350,6 @@ void mtls_release(struct node *node)
 	json_decref(mtls->status);
 	json_decref(mtls->file_problems);
 	free(mtls->problem);
-}
-
-const char *mtls_complaint(const struct node *node)
-{
-	const json_t *said = json_object_get(node->mtls.files, "problems");
-	const json_t *first = json_array_get(node->mtls.file_problems, 0);
-	return json_string_value(first ? first : json_array_get(said, 0));
 }
 
 json_t *mtls_status(struct node *node)

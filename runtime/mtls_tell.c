@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FDS_AT_ONCE = 128 /* SCM_MAX_FD is 253 */, HEARD_AT_ONCE = 256 };
+enum { FDS_AT_ONCE = 64 /* SCM_MAX_FD is 253; their names and problems fit into a message */, HEARD_AT_ONCE = 256 };
 
 /* ---- Telling -------------------------------------------------------------------------------------------- */
 
@@ -57,46 +58,50 @@ int mtls_hello(struct node *node)
 		    NULL, 0);
 }
 
-void mtls_ask_status(struct node *node)
-{
-	if (node->mtls.control >= 0)
-		tell(node, json_pack("{s:s}", "do", "status"), NULL, 0);
-}
-
 void mtls_switched(struct node *node)
 {
 	if (node->mtls.control >= 0)
 		tell(node, json_pack("{s:s}", "do", "switch"), NULL, 0);
 }
 
+/* Its answer is what `meshd status` says next. */
+void mtls_ask_status(struct node *node)
+{
+	if (node->mtls.control >= 0)
+		tell(node, json_pack("{s:s}", "do", "status"), NULL, 0);
+}
+
 /* A message of files that are open, not sent yet. */
 struct batch {
 	json_t *files;
 	int fds[FDS_AT_ONCE], count;
+	bool is_begun; /* its set: a message of it was sent */
 };
 
-enum batch_end { BATCH_MORE, BATCH_LAST, BATCH_VOID };
-
-static int batch_send(struct node *node, struct batch *batch, enum batch_end end)
+static int batch_send(struct node *node, struct batch *batch, bool last)
 {
-	json_t *message = json_pack("{s:s, s:o}", "do", "files", "files", batch->files ? batch->files : json_array());
-	if (end != BATCH_MORE)
-		json_object_set_new(message, end == BATCH_LAST ? "last" : "void", json_true());
-	int r = tell(node, message, batch->fds, batch->count);
+	int r = tell(node,
+		     json_pack("{s:s, s:o, s:b, s:b}", "do", "files", "files",
+			       batch->files ? batch->files : json_array(), "first", !batch->is_begun, "last", last),
+		     batch->fds, batch->count);
 	for (int i = 0; i < batch->count; i++)
 		close(batch->fds[i]);
-	*batch = (struct batch){0};
+	*batch = (struct batch){.is_begun = true};
 	return r;
 }
 
-static void batch_add(struct batch *batch, const struct svid_entry *entry, const int *fds, int count)
+/* PROBLEM, where the entry could not be opened: COUNT descriptors of something else stand for it. */
+static void batch_add(struct batch *batch, const struct svid_entry *entry, const int *fds, int count,
+		      const char *problem)
 {
 	static const char *const kinds[2][2] = {{"certificate", "key"}, {"bundle", "crl"}};
 	if (!batch->files)
 		batch->files = json_array();
 	for (int i = 0; i < count; i++) {
-		json_array_append_new(batch->files,
-				      json_pack("{s:s, s:s}", "kind", kinds[entry->is_trust][i], "name", entry->name));
+		json_t *file = json_pack("{s:s, s:s}", "kind", kinds[entry->is_trust][i], "name", entry->name);
+		if (problem && i == 0)
+			json_object_set_new(file, "problem", json_string(problem));
+		json_array_append_new(batch->files, file);
 		batch->fds[batch->count++] = fds[i];
 	}
 }
@@ -108,26 +113,36 @@ static void keep_problem(struct mtls *mtls, const char *text)
 	json_array_append_new(mtls->file_problems, json_string(text));
 }
 
-/* What may not be opened is left out, and said. What changes at this moment is waited for: -EAGAIN, and the proxy
- * keeps what it has. */
+/* The proxy keeps the last good one of its name: it must hear that there still is one. -EAGAIN: while files are
+ * being changed. */
+static int tell_unopened(struct batch *batch, const struct svid_entry *entry, int r, const char *problem)
+{
+	int fds[2], count = 0;
+	while (count < 2 && (fds[count] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
+		count++;
+	batch_add(batch, entry, fds, count, problem);
+	return r == -EAGAIN || r == -ENOENT ? -EAGAIN : 0;
+}
+
 static int tell_entries(struct node *node, const struct svid_files *files)
 {
 	struct batch batch = {0};
-	int r = 0;
+	int r = 0, changing = 0;
 	for (size_t i = 0; !r && i < files->entries.len; i++) {
+		const struct svid_entry *entry = &files->entries.at[i];
 		struct why why = {0};
-		int fds[2], count = svid_entry_open(&files->entries.at[i], fds, &why);
-		if (count == -EAGAIN || count == -ENOENT)
-			r = -EAGAIN;
-		else if (count < 0)
-			keep_problem(&node->mtls, why.text);
+		int fds[2], count = svid_entry_open(entry, fds, &why);
+		if (count < 0)
+			changing |= tell_unopened(&batch, entry, count, why.text);
 		else
-			batch_add(&batch, &files->entries.at[i], fds, count);
+			batch_add(&batch, entry, fds, count, NULL);
 		if (batch.count > FDS_AT_ONCE - 2)
-			r = batch_send(node, &batch, BATCH_MORE);
+			r = batch_send(node, &batch, false);
 	}
-	int end = batch_send(node, &batch, r ? BATCH_VOID : BATCH_LAST);
-	return r ? r : end;
+	/* Without a message in the middle it is not the set: it is told anew at the next tick. */
+	if (!r)
+		r = batch_send(node, &batch, true);
+	return r ? r : changing;
 }
 
 void mtls_tell_files(struct node *node)

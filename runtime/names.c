@@ -14,6 +14,7 @@ struct audit {
 	uint32_t count;
 };
 struct names {
+	bool strict;
 	struct arena *arena;
 	struct list rules, where, classes, sets;
 	struct audit *audits;
@@ -57,6 +58,8 @@ static void take_permissive(struct names *names, const json_t *mtls, const json_
 	names->permissive = arena_alloc(names->arena, (json_array_size(mtls) + 1) * sizeof(*names->permissive));
 	for (size_t i = 0; i < json_array_size(mtls); i++) {
 		const json_t *statement = json_array_get(mtls, i);
+		const char *mode = json_string_value(json_object_get(statement, "mode"));
+		names->strict |= mode && strcmp(mode, "strict") == 0;
 		struct names_permissive one = {copy_of(names->arena, json_object_get(statement, "scope")),
 					       copy_of(names->arena, json_object_get(statement, "until")),
 					       copy_of(names->arena, json_array_get(where, i)),
@@ -64,6 +67,11 @@ static void take_permissive(struct names *names, const json_t *mtls, const json_
 		if (one.scope && one.until)
 			names->permissive[names->permissive_count++] = one;
 	}
+}
+
+bool names_strict(const struct names *names)
+{
+	return names->strict;
 }
 
 const struct names_permissive *names_permissive(const struct names *names, uint32_t *ret_count)

@@ -3,6 +3,7 @@
 #define MESH_RUNTIME_NAMES_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,6 +29,8 @@ struct names_permissive {
 	const char *where;	   /* FILE:LINE:COLUMN, or NULL */
 	uint32_t port;		   /* 0: every */
 };
+/* Whether a statement makes anything strict. */
+bool names_strict(const struct names *names);
 const struct names_permissive *names_permissive(const struct names *names, uint32_t *ret_count);
 
 #endif

@@ -150,8 +150,6 @@ void mtls_take_over(struct node *node);
 void mtls_switched(struct node *node);
 void mtls_tick(struct node *node);
 json_t *mtls_status(struct node *node);
-/* The first that is wrong with the identity files; NULL: nothing. */
-const char *mtls_complaint(const struct node *node);
 /* Ends every proxy of CONFIG's node, and takes its cgroup away. */
 void mtls_uninstall(const struct config *config);
 /* The proxy goes on without meshd. */

@@ -131,6 +131,22 @@ static void add_ended(json_t *problems, const struct names *names)
 	}
 }
 
+static void add_mtls(json_t *problems, struct node *node)
+{
+	const struct resident *active = node_active(node);
+	json_t *status = mtls_status(node), *problem;
+	size_t i;
+	if (node->mtls.problem)
+		add_problem(problems, "%s", node->mtls.problem);
+	if (!node->mtls.wanted && active && active->names && names_strict(active->names))
+		add_problem(problems, "%s",
+			    "the policy has strict ports, and meshd.yaml no `mtls`: no connection of this node's "
+			    "workloads reaches one");
+	json_array_foreach (json_object_get(status, "problems"), i, problem)
+		add_problem(problems, "identities: %s", json_string_value(problem));
+	json_decref(status);
+}
+
 /* Everything that `--check` fails for. */
 static json_t *problems_json(struct node *node)
 {
@@ -153,10 +169,7 @@ static json_t *problems_json(struct node *node)
 		add_problem(problems, "%s", node->place_problem);
 	if (active && node->inventory && !count_enrolled(node))
 		add_problem(problems, "%s", "no workload of the inventory is enrolled: nothing is enforced here");
-	if (node->mtls.problem)
-		add_problem(problems, "%s", node->mtls.problem);
-	if (mtls_complaint(node))
-		add_problem(problems, "the node's identities: %s", mtls_complaint(node));
+	add_mtls(problems, node);
 	if (active && active->names)
 		add_ended(problems, active->names);
 	if (active && !active->names)

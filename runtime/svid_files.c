@@ -48,10 +48,7 @@ static void add(struct svid_files *files, struct svid_entry entry, const struct 
 		return;
 	}
 	if (files->entries.len == SVID_FILES_MOST) {
-		if (!files->problems.len)
-			vec_push(files->arena, &files->problems,
-				 arena_printf(files->arena, "%s and what follows: more than %d", entry.first,
-					      SVID_FILES_MOST));
+		files->is_over = true;
 		return;
 	}
 	mix(&files->stamp, entry.first, strlen(entry.first));
@@ -154,9 +151,13 @@ int svid_files_find(const char *identities, const char *trust, struct svid_files
 	int r = walk(&files, identities, "", SVID_FILES_DEPTH);
 	if (!r)
 		r = list_trust(&files, failed = trust);
+	if (r)
+		why_set(why, r, "%s: %s", failed, strerror(-r));
+	else if (files.is_over)
+		r = why_set(why, -E2BIG, "%s: more than %d certificates and bundles", identities, SVID_FILES_MOST);
 	if (r) {
 		svid_files_release(&files);
-		return why_set(why, r, "%s: %s", failed, strerror(-r));
+		return r;
 	}
 	*ret_files = files;
 	return 0;

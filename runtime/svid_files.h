@@ -28,10 +28,12 @@ struct svid_files {
 	struct arena *arena;
 	VEC(struct svid_entry) entries; /* in the order of names */
 	VEC(const char *) problems;	/* what was passed over and should not be */
+	bool is_over;			/* more than SVID_FILES_MOST */
 	uint64_t stamp;			/* of names, places, sizes and times: another, when anything changed */
 };
 
-/* Cheap enough for every tick. Either folder missing or unreadable is an error: what was told last stays in force. */
+/* Cheap enough for every tick. Either folder missing or unreadable, or too much in them, is an error: what was told
+ * last stays in force. */
 int svid_files_find(const char *identities, const char *trust, struct svid_files *ret_files, struct why *why);
 void svid_files_release(struct svid_files *files);
 

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { TIMEOUT_S = 60 };
@@ -110,6 +111,26 @@ static void print_hits(const json_t *hits)
 		       number(hit, "receiver"), number(hit, "again"), text(hit, "where"));
 }
 
+static void print_mtls(const json_t *mtls)
+{
+	const char *reason, *id;
+	json_t *count, *until;
+	if (!json_is_object(mtls))
+		return;
+	printf("node proxy, pid %lld: %lld identities, %lld tunnels with %lld connections; started again %lld times\n",
+	       number(mtls, "pid"), number(mtls, "identities"), number(mtls, "tunnels"), number(mtls, "connections"),
+	       number(mtls, "restarts"));
+	json_object_foreach (json_object_get(mtls, "until"), id, until) {
+		char day[32];
+		time_t end = json_integer_value(until);
+		struct tm utc;
+		strftime(day, sizeof(day), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&end, &utc));
+		printf("  %s until %s\n", id, day);
+	}
+	json_object_foreach (json_object_get(mtls, "refused"), reason, count)
+		printf("  refused, %s: %lld\n", reason, (long long)json_integer_value(count));
+}
+
 static void print_status(const json_t *status)
 {
 	const json_t *people = json_object_get(status, "inventory");
@@ -129,11 +150,7 @@ static void print_status(const json_t *status)
 	       "here\n",
 	       text(people, "path"), number(people, "workloads"), number(people, "endpoints"),
 	       number(people, "enrolled"), number(people, "quarantined"), number(people, "namespaces"));
-	const json_t *mtls = json_object_get(status, "mtls");
-	if (json_is_object(mtls))
-		printf("node proxy, pid %lld: %lld identities, %lld tunnels with %lld connections\n",
-		       number(mtls, "pid"), number(mtls, "identities"), number(mtls, "tunnels"),
-		       number(mtls, "connections"));
+	print_mtls(json_object_get(status, "mtls"));
 	json_array_foreach (json_object_get(status, "generations"), i, item)
 		printf("  slot %lld: generation %lld, version %lld%s\n", number(item, "slot"),
 		       number(item, "generation"), number(item, "version"),
@@ -166,17 +183,24 @@ int verb_status(struct ask *ask)
 
 static const char *end_text(const json_t *end, char *buffer, size_t size)
 {
-	const char *service = text(end, "service");
+	/* What the proxy did not ask the policy about has no service: the workload says who it was. */
+	const char *service = text(end, "service"), *workload = json_string_value(json_object_get(end, "workload"));
+	if (workload && strcmp(service, "unknown") == 0)
+		service = workload;
 	snprintf(buffer, size, "%s (%s:%lld)", service, text(end, "address"), number(end, "port"));
 	return buffer;
 }
 
-/* What the node proxy says: ", through the tunnel: refused at the receiver, unknown-ca". */
+/* What the node proxy says: ", through the tunnel: refused at the receiver, unreachable (Connection refused)". */
 static void print_tunnel(const json_t *flow)
 {
-	bool is_refused = strcmp(text(flow, "event"), "refused") == 0, has_reason = json_object_get(flow, "reason");
-	printf(", through the tunnel: %s%s%s%s%s", text(flow, "event"), is_refused ? " at the " : "",
-	       is_refused ? text(flow, "side") : "", has_reason ? ", " : "", has_reason ? text(flow, "reason") : "");
+	const char *reason = json_string_value(json_object_get(flow, "reason"));
+	const char *detail = json_string_value(json_object_get(flow, "detail"));
+	printf(", through the tunnel: %s at the %s", text(flow, "event"), text(flow, "side"));
+	if (reason)
+		printf(", %s", reason);
+	if (detail)
+		printf(" (%s)", detail);
 }
 
 static int print_flow(const struct ask *ask, const json_t *flow)

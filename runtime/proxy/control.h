@@ -11,10 +11,13 @@
  *	the listener may be left out then
  *   {"do": "forget", "endpoint": 7}
  *	it is gone: its tunnels and connections are closed
- *   {"do": "files", "files": [{"kind": "certificate"|"key"|"bundle"|"crl", "name": "frontend"}, ...], "last": true,
- *"void": false} [a descriptor each, read from offset 0]. A set may come in several messages and is put in force by the
- *last; "void" forgets what came of it (files changed while they were opened: it comes again). Certificate and key,
- *bundle and crl, go together by name; a bundle's name is its trust domain
+ *   {"do": "files", "files": [{"kind": "certificate"|"key"|"bundle"|"crl", "name": "frontend"}, ...],
+ *    "first": true, "last": true}
+ *	[a descriptor each, read from offset 0]. A set may come in several messages and is put in force by the last.
+ *	The first drops what was gathered of another, which did not come whole; a set of which a message could not be
+ *	followed is none.
+ *	Certificate and key, bundle and crl, go together by name; a bundle's name is its trust domain. What has a
+ *	"problem" could not be opened: its descriptor is not read, and the last good one of its name is kept
  *   {"do": "switch"}	policy or inventory changed: every live connection is asked about again
  *   {"do": "drain"}	no more connections are taken; ends when the last one is closed, after drain_ms at the latest
  *   {"do": "status"}

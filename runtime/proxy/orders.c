@@ -16,8 +16,8 @@
 
 enum {
 	DESCRIPTORS_LIMIT = 253, /* SCM_MAX_FD, include/net/scm.h */
-	FILES_LIMIT = 4096,
-	FILE_BYTES = 1 << 20,
+	FILES_LIMIT = 2 * (IDENTITY_MAX_SVIDS + IDENTITY_MAX_DOMAINS),
+	FILE_BYTES = IDENTITY_CRL_BYTES + 1, /* what is larger than its bound is seen to be */
 	FILE_NAME = 256,
 	PROBLEMS_LIMIT = 64,
 };
@@ -32,6 +32,7 @@ struct file {
 	char name[FILE_NAME];
 	char *bytes;
 	size_t len;
+	bool is_unread; /* it was complained of; nothing may be concluded from its absence */
 };
 struct orders {
 	struct proxy *proxy;
@@ -39,6 +40,7 @@ struct orders {
 	bool is_greeted;
 	struct file *files;
 	unsigned file_count;
+	bool is_set_broken; /* a message of it could not be followed: the rest is not the whole of it */
 	json_t *file_problems;
 	char message[PROXY_MESSAGE_BYTES + 1];
 };
@@ -164,6 +166,7 @@ static void files_drop(struct orders *orders)
 	orders->file_count = 0;
 	json_decref(orders->file_problems);
 	orders->file_problems = NULL;
+	orders->is_set_broken = false;
 }
 
 static void files_complain(struct orders *orders, const char *name, const char *text)
@@ -187,23 +190,29 @@ static int file_read(struct file *file, int fd)
 	return got < 0 ? -errno : got > 0 ? -EFBIG : 0;
 }
 
-static void file_shrink(struct file *file)
+static int file_shrink(struct file *file)
 {
 	char *exact = malloc(file->len ? file->len : 1);
 	if (!exact)
-		return;
-	memcpy(exact, file->bytes, file->len);
-	explicit_bzero(file->bytes, file->len);
+		return -ENOMEM;
+	if (file->len) {
+		memcpy(exact, file->bytes, file->len);
+		explicit_bzero(file->bytes, file->len);
+	}
 	free(file->bytes);
 	file->bytes = exact;
+	return 0;
 }
 
+/* A file that cannot be read is still said: its name must keep the last good one, and a bundle must not be taken
+ * without the list that lies beside it. */
 static int file_add(struct orders *orders, const json_t *entry, int fd, struct why *why)
 {
-	const char *kind, *name;
+	const char *kind, *name, *problem = NULL;
 	json_error_t error;
 	struct file *file;
-	if (json_unpack_ex((json_t *)entry, &error, JSON_STRICT, "{s:s, s:s}", "kind", &kind, "name", &name))
+	if (json_unpack_ex((json_t *)entry, &error, JSON_STRICT, "{s:s, s:s, s?s}", "kind", &kind, "name", &name,
+			   "problem", &problem))
 		return why_set(why, -EINVAL, "files: %s", error.text);
 	unsigned word = 0;
 	while (word < FILE_KINDS && strcmp(kind, kind_words[word]))
@@ -214,13 +223,19 @@ static int file_add(struct orders *orders, const json_t *entry, int fd, struct w
 		return why_set(why, -ENOMEM, "files: too many");
 	file->kind = (enum file_kind)word;
 	strcpy(file->name, name);
-	int r = file_read(file, fd);
-	if (r) {
-		files_complain(orders, name, strerror(-r));
-		file_free(file);
-		return 0;
+	int r = problem ? 0 : file_read(file, fd);
+	file->is_unread = problem || r;
+	if (file->is_unread) {
+		files_complain(orders, name, problem ? problem : strerror(-r));
+		if (file->bytes)
+			explicit_bzero(file->bytes, file->len);
+		file->len = 0;
 	}
-	file_shrink(file);
+	/* Without memory for a copy the large buffer stays, if there is one. */
+	if (file_shrink(file) && !file->bytes) {
+		free(file);
+		return why_set(why, -ENOMEM, "files: out of memory");
+	}
 	file->next = orders->files;
 	orders->files = file;
 	orders->file_count++;
@@ -239,18 +254,19 @@ static void file_use(struct orders *orders, const struct file *file)
 {
 	struct identities *identities = orders->proxy->identities;
 	struct why why = {.text = "it is not complete"};
+	const struct file *other = NULL;
 	int r = 0;
 	if (file->kind == FILE_CERTIFICATE) {
-		const struct file *key = file_find(orders, FILE_KEY, file->name);
-		r = key ? identities_add_svid(identities, file->name, file->bytes, file->len, key->bytes, key->len,
-					      &why)
-			: why_set(&why, -ENOENT, "there is no key beside the certificate");
+		other = file_find(orders, FILE_KEY, file->name);
+		r = other ? identities_add_svid(identities, file->name, file->bytes, file->len, other->bytes,
+						other->len, &why)
+			  : why_set(&why, -ENOENT, "there is no key beside the certificate");
 	} else if (file->kind == FILE_BUNDLE) {
-		const struct file *crl = file_find(orders, FILE_CRL, file->name);
-		r = identities_add_trust(identities, file->name, file->bytes, file->len, crl ? crl->bytes : NULL,
-					 crl ? crl->len : 0, &why);
+		other = file_find(orders, FILE_CRL, file->name);
+		r = identities_add_trust(identities, file->name, file->bytes, file->len, other ? other->bytes : NULL,
+					 other ? other->len : 0, &why);
 	}
-	if (r)
+	if (r && !file->is_unread && !(other && other->is_unread))
 		files_complain(orders, file->name, why.text);
 }
 
@@ -283,30 +299,42 @@ static void files_apply(struct orders *orders)
 	files_drop(orders);
 }
 
-static int do_files(struct orders *orders, const json_t *body, struct descriptors *descriptors, struct why *why)
+static int files_gather(struct orders *orders, const json_t *files, const struct descriptors *descriptors,
+			struct why *why)
 {
-	json_t *files, *entry;
-	int is_last = 0, is_void = 0;
+	json_t *entry;
 	size_t i;
-	json_error_t error;
-	if (json_unpack_ex((json_t *)body, &error, JSON_STRICT, "{s:s, s:o, s?b, s?b}", "do", &(const char *){0},
-			   "files", &files, "last", &is_last, "void", &is_void))
-		return why_set(why, -EINVAL, "files: %s", error.text);
+	int r = 0;
 	if (!json_is_array(files) || json_array_size(files) != descriptors->count)
 		return why_set(why, -EINVAL, "files: %zu of them, %u descriptors", json_array_size(files),
 			       descriptors->count);
-	json_array_foreach (files, i, entry) {
-		int r = file_add(orders, entry, descriptors->fds[i], why);
-		if (r) {
-			files_drop(orders);
-			return r;
-		}
+	json_array_foreach (files, i, entry)
+		if ((r = file_add(orders, entry, descriptors->fds[i], why)))
+			break;
+	return r;
+}
+
+/* A set that is not whole is none: what would be missing in it would be gone. */
+static int do_files(struct orders *orders, const json_t *body, struct descriptors *descriptors, struct why *why)
+{
+	json_t *files;
+	int is_first = 0, is_last = 0;
+	json_error_t error;
+	if (json_unpack_ex((json_t *)body, &error, JSON_STRICT, "{s:s, s:o, s?b, s?b}", "do", &(const char *){0},
+			   "files", &files, "first", &is_first, "last", &is_last))
+		return why_set(why, -EINVAL, "files: %s", error.text);
+	if (is_first)
+		files_drop(orders);
+	int r = orders->is_set_broken ? 0 : files_gather(orders, files, descriptors, why);
+	if (r) {
+		files_drop(orders);
+		orders->is_set_broken = true;
 	}
-	if (is_void)
+	if (is_last && orders->is_set_broken)
 		files_drop(orders);
 	else if (is_last)
 		files_apply(orders);
-	return 0;
+	return r;
 }
 
 /* ---- The rest ---------------------------------------------------------------------------------------- */

@@ -177,6 +177,7 @@ int proxy_create(struct loop *loop, struct proxy **ret_proxy)
 	TAILQ_INIT(&proxy->dead_tunnels);
 	TAILQ_INIT(&proxy->dead_streams);
 	deadline_queue_start(&proxy->handshakes, loop, PROXY_HANDSHAKE_MS, proxy_on_handshake_due, proxy);
+	deadline_queue_start(&proxy->strangers, loop, PROXY_HANDSHAKE_MS, proxy_on_handshake_due, proxy);
 	deadline_queue_start(&proxy->openings, loop, PROXY_OPEN_MS, proxy_on_opening_due, proxy);
 	loop_timer(loop, loop_now_ms() + PROXY_TICK_MS, proxy_on_tick, proxy);
 	loop_after_batch(loop, proxy_after_batch, proxy);
@@ -203,6 +204,7 @@ void proxy_release(struct proxy *proxy)
 	loop_after_batch(proxy->loop, NULL, NULL);
 	loop_timer(proxy->loop, 0, proxy_on_tick, proxy);
 	deadline_queue_stop(&proxy->handshakes);
+	deadline_queue_stop(&proxy->strangers);
 	deadline_queue_stop(&proxy->openings);
 	identities_release(proxy->identities);
 	free(proxy->buffers);

@@ -25,8 +25,9 @@ enum {
 	PROXY_OPEN_MS = 5000,	   /* a stream: from accept to 200 */
 	PROXY_TICK_MS = 1000,
 	PROXY_TUNNELS_LIMIT = 4096,
-	PROXY_STREAMS_LIMIT = 1000,  /* of one tunnel */
-	PROXY_HELD_BYTES = 64 << 20, /* that applications have not taken; beyond it tunnels' windows stay shut */
+	PROXY_STRANGERS_LIMIT = 1024, /* tunnels that came and whose peer has not proved who it is */
+	PROXY_STREAMS_LIMIT = 1000,   /* of one tunnel */
+	PROXY_HELD_BYTES = 64 << 20,  /* that applications have not taken; beyond it tunnels' windows stay shut */
 	PROXY_BUFFER_BYTES = 128 << 10,
 	PROXY_PLAIN_BYTES = 64 << 10,
 	PROXY_RECORD_BYTES = 16 << 10, /* of plaintext, RFC 8446, section 5.1 */
@@ -50,13 +51,13 @@ struct proxy {
 	struct stream_list streams; /* whoever was asked about longest ago first */
 	struct tunnel_list tunnels; /* verified longest ago first */
 	struct tunnel *pool[PROXY_POOL_BUCKETS];
-	unsigned stream_count, tunnel_count;
+	unsigned stream_count, tunnel_count, stranger_count;
 	uint32_t switch_serial, judge_serial;
 	size_t held_bytes;
 
 	struct tunnel_list dirty, dead_tunnels; /* to be flushed, freed (proxy_settle) */
 	struct stream_list dead_streams;
-	struct deadline_queue handshakes, openings;
+	struct deadline_queue handshakes, strangers, openings; /* ours, theirs */
 
 	/* Shared by all tunnels, so that an idle one keeps none: ciphertext read and to be sent, plaintext of both
 	 * directions. In use only within one call. */

@@ -42,8 +42,28 @@ static struct tunnel *tunnel_create(struct place *place, const struct tunnel_sid
 	TAILQ_INIT(&tunnel->waiting);
 	TAILQ_INSERT_TAIL(&proxy->tunnels, tunnel, link);
 	proxy->tunnel_count++;
-	deadline_set(&proxy->handshakes, &tunnel->deadline);
+	tunnel->is_shaking = true;
+	proxy->stranger_count += !side->is_client;
+	deadline_set(side->is_client ? &proxy->handshakes : &proxy->strangers, &tunnel->deadline);
 	return tunnel;
+}
+
+void tunnel_handshake_over(struct tunnel *tunnel)
+{
+	struct proxy *proxy = tunnel->proxy;
+	bool is_client = tunnel->side->is_client;
+	proxy->stranger_count -= tunnel->is_shaking && !is_client;
+	tunnel->is_shaking = false;
+	deadline_clear(is_client ? &proxy->handshakes : &proxy->strangers, &tunnel->deadline);
+}
+
+/* Anybody on the wire can begin a handshake and leave it at that: whoever has waited longest gives way, so that
+ * silence takes no tunnel from those who can prove who they are. */
+static void make_room(struct proxy *proxy)
+{
+	struct deadline *oldest = TAILQ_FIRST(&proxy->strangers.waiting);
+	if (oldest && proxy->stranger_count >= PROXY_STRANGERS_LIMIT)
+		tunnel_end(CONTAINER_OF(oldest, struct tunnel, deadline), REASON_OVERLOAD, "too many handshakes");
 }
 
 static void socket_tune(int fd)
@@ -139,6 +159,7 @@ struct tunnel *tunnel_dial(struct place *place, const struct tunnel_side *side, 
 struct tunnel *tunnel_accept(struct place *place, const struct tunnel_side *side, int fd, const struct hop *local,
 			     const struct hop *peer)
 {
+	make_room(place->proxy);
 	struct tunnel *tunnel = tunnel_create(place, side);
 	if (!tunnel) {
 		close(fd);
@@ -183,7 +204,7 @@ void tunnel_end(struct tunnel *tunnel, const char *reason, const char *detail)
 	streams_end(&tunnel->streams, reason, detail);
 	streams_end(&tunnel->waiting, reason, detail);
 	broker_cancel(&tunnel->wait);
-	deadline_clear(&proxy->handshakes, &tunnel->deadline);
+	tunnel_handshake_over(tunnel);
 	if (tunnel->fd >= 0) {
 		loop_forget(proxy->loop, tunnel->fd);
 		close(tunnel->fd);

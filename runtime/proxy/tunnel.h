@@ -47,7 +47,7 @@ struct tunnel {
 	const struct tunnel_side *side;
 	uint8_t state;
 	bool is_dirty : 1, is_ending : 1, is_readable : 1, is_hung : 1, is_closing : 1, is_notified : 1, is_pinged : 1,
-		is_fresh : 1,
+		is_fresh : 1, is_shaking : 1,
 		is_proven : 1; /* fresh: nothing was received yet; proven: the peer took our certificate */
 	int fd;
 	const char *reason, *detail; /* of its death */
@@ -74,6 +74,8 @@ TAILQ_HEAD(tunnel_list, tunnel);
 struct tunnel *tunnel_dial(struct place *place, const struct tunnel_side *side, const struct hop *peer);
 struct tunnel *tunnel_accept(struct place *place, const struct tunnel_side *side, int fd, const struct hop *local,
 			     const struct hop *peer);
+/* The peer proved who it is, or it is over otherwise. */
+void tunnel_handshake_over(struct tunnel *tunnel);
 /* Ends it: every stream is ended with REASON. REASON is a literal, DETAIL may be NULL. */
 void tunnel_end(struct tunnel *tunnel, const char *reason, const char *detail);
 /* No new streams; it ends with the last one. */

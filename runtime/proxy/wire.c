@@ -137,7 +137,7 @@ static void wire_opened(struct tunnel *tunnel)
 		tunnel_end(tunnel, reason, refusal == REFUSAL_NONE ? NULL : refusal_text(refusal));
 		return;
 	}
-	deadline_clear(&tunnel->proxy->handshakes, &tunnel->deadline);
+	tunnel_handshake_over(tunnel);
 	if (tunnel_session_start(tunnel)) {
 		tunnel_end(tunnel, REASON_OVERLOAD, NULL);
 		return;

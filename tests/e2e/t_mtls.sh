@@ -64,6 +64,8 @@ talk() {
 	expect_ok "IPv6, to a service address/ledger" client tcp fd00:96::1 80
 	expect_ok "IPv6/ledger" client tcp fd77::31 8080
 	expect_ok "v4-mapped/ledger" client tcp ::ffff:10.77.0.31 8080
+	expect_ok "Fast Open/ledger" client tfo 10.77.0.31 8080
+	[ ! -e /proc/sys/net/mptcp/enabled ] || expect_ok "MPTCP/ledger" client mptcp 10.77.0.31 8080
 }
 if command -v tshark >/dev/null; then
 	wire strict talk
@@ -185,3 +187,29 @@ for pid in $(cat "$NODE_CGROUP/mesh-proxy/cgroup.procs"); do grep -q meshp /proc
 node_wait eval 'node_in client $NET ask tcp 10.96.0.1 80 | grep -q ^ok'
 expect_ok "meshd starts another proxy where one dies/ledger" client tcp 10.96.0.1 80
 expect_true "... and counts it" "$(status 's["mtls"]')" test "$(status 's["mtls"]["restarts"]')" -ge 1
+for pid in $(cat "$NODE_CGROUP/mesh-proxy/cgroup.procs"); do grep -q mesh-broker /proc/$pid/comm && kill -KILL "$pid"; done
+node_wait eval '[ "$(status "s[\"mtls\"][\"restarts\"]")" -ge 2 ]'
+node_wait eval 'node_in client $NET ask tcp 10.96.0.1 80 | grep -q ^ok'
+expect_ok "... and a broker/ledger" client tcp 10.96.0.1 80
+
+# ---- What status says -----------------------------------------------------------------------------------
+checked() { meshd_ask status --check >"$NODE/log/status"; }
+node_wait eval 'checked && grep -q "^  spiffe:" "$NODE/log/status"'
+expect "status counts certificates, and says until when" "4 1" \
+	"$(grep -o ': [0-9]* identities' "$NODE/log/status" | tr -dc 0-9) $(grep -c "^  $(id shop client) until 2" "$NODE/log/status")"
+key=$(readlink -f "$NODE/svids/shop.client/tls.key")
+chmod 644 "$key"
+node_wait eval '! checked'
+expect "a key that others may read is a problem" 1 "$(grep -c '^PROBLEM identities: .*others may read' "$NODE/log/status")"
+expect_ok "... and the last good one is kept/ledger" client tcp 10.96.0.1 80
+chmod 600 "$key"
+node_wait checked
+expect_true "... until it is mended" "$(cat "$NODE/log/status")" checked
+meshd_ask flows >"$NODE/log/flows"
+expect_true "flows tell a tunnel, its end and both names" "$(tail -3 "$NODE/log/flows")" \
+	grep -q 'shop/client (.*) -> shop/ledger (.*) tcp by .*, through the tunnel: end at the caller' "$NODE/log/flows"
+sed -i '/^mtls:/d' "$NODE/meshd.yaml"
+node_stop_meshd -TERM
+node_meshd || fail restart "meshd does not start"
+expect "strict ports, and no proxy: a problem" 1 "$(checked; grep -c '^PROBLEM the policy has strict ports' "$NODE/log/status")"
+expect_refused "... as nothing reaches them" client tcp 10.96.0.1 80

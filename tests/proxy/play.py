@@ -145,15 +145,16 @@ class Proxy:
         return own
 
     def files(self, files, wait=True):
-        """FILES: (kind, name, bytes)"""
+        """FILES: (kind, name, bytes) or (kind, name, bytes, problem)"""
         handles = []
-        for _, _, content in files:
+        for _, _, content, *_ in files:
             handle = tempfile.TemporaryFile()
             handle.write(content)
             handle.flush()
             handles.append(handle)
         before = len(self.said)
-        self.tell({"do": "files", "files": [{"kind": kind, "name": name} for kind, name, _ in files], "last": True},
+        self.tell({"do": "files", "last": True, "files": [
+            {"kind": kind, "name": name, **({"problem": problem[0]} if problem else {})} for kind, name, _, *problem in files]},
                   [handle.fileno() for handle in handles])
         for handle in handles:
             handle.close()

@@ -1,4 +1,5 @@
 """Whoever must not come in: each with its own reason, the application untouched."""
+import resource
 import ssl
 
 from play import *
@@ -81,6 +82,47 @@ def test_impostors():
         receiver.stop()
 
 
+def test_what_cannot_be_read_keeps_the_last_good():
+    receiver = Receiver()
+    own, proxy = receiver.authority, receiver.proxy
+    ledger, revoked = own.svid("ledger"), own.svid("frontend")
+    bundle = ("bundle", own.domain, pem(own.certificate))
+    pair = [("certificate", "ledger", pem(ledger[0])), ("key", "ledger", key_pem(ledger[1]))]
+    try:
+        proxy.files(pair + [bundle, ("crl", own.domain, pem(own.crl(revoked[0])))])
+        # A list too large to read is not "no list".
+        said = proxy.files(pair + [bundle, ("crl", own.domain, b"\n" * (5 << 20))])
+        assert len(said["problems"]) == 1, said
+        receiver.refuse("revoked", shake(context(own, svid=revoked)))
+        # Neither is one that meshd could not open; a certificate that is too large or has a key that others may read
+        # is no reason to be nobody.
+        for own_pair, own_bundle in (
+                (pair, [bundle + ("mode",), ("crl", own.domain, b"")]),
+                ([("certificate", "ledger", b"x" * (5 << 20)), pair[1]], [bundle]),
+                ([pair[0] + ("ledger.key: others may read it",), pair[1]], [bundle])):
+            said = proxy.files(own_pair + own_bundle)
+            assert len(said["problems"]) == 1 and said["identities"] == 1, said
+            if len(own_bundle) == 2:
+                receiver.refuse("revoked", shake(context(own, svid=revoked)))
+        # A set of which a message could not be followed is none, whatever comes behind it.
+        before, null = len(proxy.said), open("/dev/null")
+        proxy.tell({"do": "files", "files": [{"kind": "tree", "name": "x"}], "last": False}, [null.fileno()])
+        proxy.expect(lambda said: said["say"] == "problem", start=before)
+        proxy.tell({"do": "files", "files": [], "last": True})
+        assert proxy.status()["identities"] == 1
+        # Nor is one that was begun and never ended.
+        proxy.tell({"do": "files", "files": [{"kind": "bundle", "name": own.domain}], "last": False}, [null.fileno()])
+        before = len(proxy.said)
+        proxy.tell({"do": "files", "files": [], "first": True, "last": True})
+        said = proxy.expect(lambda said: said["say"] == "files", start=before)
+        assert said["identities"] == 0 and not said["problems"], said
+        proxy.files(pair + [bundle])
+        # What is not said any more is gone.
+        assert proxy.files([bundle])["identities"] == 0
+    finally:
+        receiver.stop()
+
+
 def test_policy_and_wrong_peer():
     pair = Pair()
     try:
@@ -150,13 +192,32 @@ def test_overload():
         assert pair.stop() == [0, 0]
 
 
+def test_silent_strangers_take_no_tunnel():
+    pair = Pair()
+    app = serve(RECEIVER, 9000, lambda one: one.sendall(one.recv(10)))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (8000, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    strangers = []
+    try:
+        for _ in range(5000):
+            strangers.append(socket.create_connection((RECEIVER, 15008), 5))
+        with pair.connect() as one:
+            one.sendall(b"x")
+            assert one.recv(10) == b"x"
+        assert pair.receiver.status()["tunnels"] <= 1025, pair.receiver.status()
+    finally:
+        for one in strangers:
+            one.close()
+        app.close()
+        assert pair.stop() == [0, 0]
+
+
 def test_garbage_on_the_control_channel():
     proxy = Proxy(Script())
     try:
         for message in (b"", b"{", b"[]", b"null", b'{"do": 1}', b'{"do": "fly"}', b'{"do": "switch", "x": 1}',
-                        b'{"do": "hello", "trust": 1}', b'{"do": "hello", "drain_ms": -1}',
+                        b'{"do": "hello", "connections": 0}', b'{"do": "hello", "trust": 1}', b'{"do": "hello", "drain_ms": -1}',
                         b'{"do": "place", "endpoint": 0}', b'{"do": "forget", "endpoint": 9}', b"\xff\xfe", b"[" * 60000,
-                        b'{"do": "files", "files": [{"kind": "key", "name": "x"}]}', b'{"do": "drain", "do": "drain"}',
+                        b'{"do": "files", "files": [{"kind": "key", "name": "x"}], "last": true}', b'{"do": "drain", "do": "drain"}',
                         b'{"do": "place", "endpoint": 3, "workload": "a/b", "service": null, "spiffe": "http://x", "addresses": []}'):
             before = len(proxy.said)
             if not message:

@@ -44,6 +44,7 @@ static void test_permissive(void **state)
 		uint32_t count = 0;
 		const struct names_permissive *all = names_permissive(names, &count);
 		assert_int_equal(count, 1);
+		assert_true(names_strict(names));
 		assert_string_equal(all[0].scope, "shop/a");
 		assert_string_equal(all[0].until, "2026-12-31");
 		assert_int_equal(all[0].port, 80);

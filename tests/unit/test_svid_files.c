@@ -272,6 +272,21 @@ static void bounds(void **state)
 	assert_says(files.problems.at[0], "the name is longer than 255 bytes");
 }
 
+/* Which of them are left out would be chance: none is, and what was told last stays. */
+static void too_many(void **state)
+{
+	(void)state;
+	for (int i = 0; i <= SVID_FILES_MOST; i++) {
+		char name[64];
+		snprintf(name, sizeof(name), "id/%d.crt", i);
+		file(name, "");
+		snprintf(name, sizeof(name), "id/%d.key", i);
+		file(name, "");
+	}
+	assert_int_equal(svid_files_find(identities, trust, &files, &why), -E2BIG);
+	assert_says(why.text, "more than 4096 certificates and bundles");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, prepare, finish)
 
 int main(void)
@@ -286,6 +301,7 @@ int main(void)
 		TEST(keys_that_others_read),
 		TEST(replaced_meanwhile),
 		TEST(bounds),
+		TEST(too_many),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
