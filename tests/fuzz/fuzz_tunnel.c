@@ -122,7 +122,7 @@ void orders_release(struct orders *orders)
 
 void wire_start(struct tunnel *tunnel)
 {
-	deadline_clear(&tunnel->proxy->handshakes, &tunnel->deadline);
+	tunnel_handshake_over(tunnel);
 	tunnel->who.not_after = time(NULL) + 1000;
 	if (tunnel_session_start(tunnel))
 		abort();
