@@ -206,13 +206,18 @@ static void switch_to(struct node *node, uint32_t slot)
 		node_say("the switch is done, but not remembered for a restart: %s", why.text);
 }
 
-static void describe_switch(const struct resident *resident, json_t *answer)
+static void describe_switch(struct node *node, json_t *answer)
 {
+	const struct resident *resident = node_active(node);
+	const char *missing = mtls_missing(node);
 	json_object_set_new(answer, "generation", json_integer(resident->generation->number));
 	json_object_set_new(answer, "slot", json_integer(resident->generation->slot));
 	json_object_set_new(answer, "digest", json_string(resident->digest));
 	json_object_set_new(answer, "version", json_integer(resident->version));
 	json_object_set_new(answer, "rules", json_integer(resident->rules));
+	json_object_set_new(answer, "warnings", missing ? json_pack("[s]", missing) : json_array());
+	if (missing)
+		node_say("warning: %s", missing);
 }
 
 /* Takes OFFER over into a slot and switches. */
@@ -240,7 +245,7 @@ static int install(struct node *node, const struct offer *offer, json_t *answer,
 	int64_t before = now_us();
 	switch_to(node, slot);
 	json_object_set_new(answer, "switch_us", json_integer(now_us() - before));
-	describe_switch(&node->residents[slot], answer);
+	describe_switch(node, answer);
 	return 0;
 }
 
@@ -310,7 +315,7 @@ int node_rollback(struct node *node, uint32_t generation, json_t *answer, struct
 	if (r)
 		return r;
 	switch_to(node, slot);
-	describe_switch(&node->residents[slot], answer);
+	describe_switch(node, answer);
 	node_say("rolled back to generation %u", node->residents[slot].generation->number);
 	return 0;
 }

@@ -352,6 +352,15 @@ void mtls_release(struct node *node)
 	free(mtls->problem);
 }
 
+const char *mtls_missing(struct node *node)
+{
+	const struct resident *active = node_active(node);
+	if (node->mtls.wanted || !active || !active->names || !names_strict(active->names))
+		return NULL;
+	return "the policy has strict ports, and meshd.yaml no `mtls`: no connection of this node's workloads reaches "
+	       "one";
+}
+
 json_t *mtls_status(struct node *node)
 {
 	const struct mtls *mtls = &node->mtls;

@@ -150,6 +150,8 @@ void mtls_take_over(struct node *node);
 void mtls_switched(struct node *node);
 void mtls_tick(struct node *node);
 json_t *mtls_status(struct node *node);
+/* What the generation in force asks for and this node was not configured to give, as a sentence; NULL: nothing. */
+const char *mtls_missing(struct node *node);
 /* Ends every proxy of CONFIG's node, and takes its cgroup away. */
 void mtls_uninstall(const struct config *config);
 /* The proxy goes on without meshd. */

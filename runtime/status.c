@@ -133,15 +133,12 @@ static void add_ended(json_t *problems, const struct names *names)
 
 static void add_mtls(json_t *problems, struct node *node)
 {
-	const struct resident *active = node_active(node);
 	json_t *status = mtls_status(node), *problem;
 	size_t i;
 	if (node->mtls.problem)
 		add_problem(problems, "%s", node->mtls.problem);
-	if (!node->mtls.wanted && active && active->names && names_strict(active->names))
-		add_problem(problems, "%s",
-			    "the policy has strict ports, and meshd.yaml no `mtls`: no connection of this node's "
-			    "workloads reaches one");
+	if (mtls_missing(node))
+		add_problem(problems, "%s", mtls_missing(node));
 	json_array_foreach (json_object_get(status, "problems"), i, problem)
 		add_problem(problems, "identities: %s", json_string_value(problem));
 	json_decref(status);

@@ -57,6 +57,14 @@ static void print_json(const json_t *answer)
 	putchar('\n');
 }
 
+static void print_warnings(const json_t *answer)
+{
+	size_t i;
+	json_t *warning;
+	json_array_foreach (json_object_get(answer, "warnings"), i, warning)
+		fprintf(stderr, "meshd: warning: %s\n", json_string_value(warning));
+}
+
 int verb_apply(struct ask *ask)
 {
 	int code;
@@ -77,6 +85,7 @@ int verb_apply(struct ask *ask)
 		       number(answer, "generation"), text(answer, "digest"), number(answer, "version"),
 		       number(answer, "rules"), number(answer, "load_us") / 1e3, number(answer, "vectors"),
 		       number(answer, "prove_us") / 1e3, number(answer, "total_us") / 1e3);
+	print_warnings(answer);
 	json_decref(answer);
 	return 0;
 }
@@ -96,6 +105,7 @@ int verb_rollback(struct ask *ask)
 		print_json(answer);
 	else
 		printf("generation %lld: %s\n", number(answer, "generation"), text(answer, "digest"));
+	print_warnings(answer);
 	json_decref(answer);
 	return 0;
 }

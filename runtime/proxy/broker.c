@@ -24,6 +24,7 @@ struct broker_store {
 	uint16_t family;
 	uint16_t batch; /* how many are asked for: more each time the store was found empty */
 	bool is_asked;
+	uint32_t number; /* of the question whose answer is taken; 0: none is */
 	unsigned count, waiting_count;
 	int sockets[2 * BROKER_SOCKETS];
 	TAILQ_HEAD(, broker_wait) waiting;
@@ -31,6 +32,7 @@ struct broker_store {
 struct broker {
 	struct loop *loop;
 	int fd;
+	uint32_t asked_count;
 	struct broker_store *stores;
 	struct deadline_queue patience;
 };
@@ -64,6 +66,9 @@ static void store_ask(struct broker_store *store)
 	struct broker_ask ask = {.endpoint = store->endpoint, .family = store->family, .count = store->batch};
 	if (store->is_asked || store->count > store->batch / 2)
 		return;
+	if (!++store->broker->asked_count)
+		store->broker->asked_count = 1;
+	ask.number = store->number = store->broker->asked_count;
 	store->is_asked = send(store->broker->fd, &ask, sizeof(ask), MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof(ask);
 }
 
@@ -126,8 +131,11 @@ void broker_cancel(struct broker_wait *wait)
 	deadline_clear(&store->broker->patience, &wait->deadline);
 }
 
+/* What is still on its way comes from where the place was. */
 static void store_empty(struct broker_store *store, int error)
 {
+	store->is_asked = false;
+	store->number = 0;
 	store_fail(store, error);
 	while (store->count)
 		close(store->sockets[--store->count]);
@@ -164,12 +172,13 @@ static unsigned descriptors_take(struct msghdr *message, int fds[BROKER_SOCKETS]
 static void broker_answered(struct broker *broker, const struct broker_ask *answer, const int *fds, unsigned count)
 {
 	struct broker_store *store = store_find(broker, answer->endpoint, answer->family);
-	if (!store) {
+	if (!store || !answer->number || answer->number != store->number) {
 		while (count)
 			close(fds[--count]);
 		return;
 	}
 	store->is_asked = false;
+	store->number = 0;
 	if (!count)
 		store_fail(store, -ENOENT);
 	store_fill(store, fds, count);

@@ -57,13 +57,22 @@ void tunnel_handshake_over(struct tunnel *tunnel)
 	deadline_clear(is_client ? &proxy->handshakes : &proxy->strangers, &tunnel->deadline);
 }
 
-/* Anybody on the wire can begin a handshake and leave it at that: whoever has waited longest gives way, so that
- * silence takes no tunnel from those who can prove who they are. */
-static void make_room(struct proxy *proxy)
+static struct tunnel *oldest_stranger(struct proxy *proxy, const struct hop *peer)
 {
-	struct deadline *oldest = TAILQ_FIRST(&proxy->strangers.waiting);
-	if (oldest && proxy->stranger_count >= PROXY_STRANGERS_LIMIT)
-		tunnel_end(CONTAINER_OF(oldest, struct tunnel, deadline), REASON_OVERLOAD, "too many handshakes");
+	struct deadline *first = TAILQ_FIRST(&proxy->strangers.waiting), *at;
+	TAILQ_FOREACH (at, &proxy->strangers.waiting, link)
+		if (hop_same_ip(&CONTAINER_OF(at, struct tunnel, deadline)->peer, peer))
+			return CONTAINER_OF(at, struct tunnel, deadline);
+	return first ? CONTAINER_OF(first, struct tunnel, deadline) : NULL;
+}
+
+/* Anybody on the wire can begin a handshake and leave it at that: whoever has waited longest gives way, of the
+ * newcomer's own address first, so that silence takes no tunnel from those who can prove who they are. */
+static void make_room(struct proxy *proxy, const struct hop *peer)
+{
+	struct tunnel *oldest = proxy->stranger_count < PROXY_STRANGERS_LIMIT ? NULL : oldest_stranger(proxy, peer);
+	if (oldest)
+		tunnel_end(oldest, REASON_OVERLOAD, "too many handshakes");
 }
 
 static void socket_tune(int fd)
@@ -159,7 +168,7 @@ struct tunnel *tunnel_dial(struct place *place, const struct tunnel_side *side, 
 struct tunnel *tunnel_accept(struct place *place, const struct tunnel_side *side, int fd, const struct hop *local,
 			     const struct hop *peer)
 {
-	make_room(place->proxy);
+	make_room(place->proxy, peer);
 	struct tunnel *tunnel = tunnel_create(place, side);
 	if (!tunnel) {
 		close(fd);

@@ -34,6 +34,8 @@ END
 serve ledger ledger tcp:6001 tcp:6002 tcp:6003 tcp:6004
 node_meshd || give_up start "meshd does not start"
 apply modes
+expect_true "apply warns of what the node cannot give" "$(cat "$NODE/log/apply")" \
+	grep -q "warning: the policy has strict ports, and meshd.yaml no .mtls." "$NODE/log/apply"
 last_rule() { last_flow | /usr/bin/python3 -c 'import json, sys; print(json.load(sys.stdin)["rule"])'; }
 
 expect_refused "strict without a tunnel" frontend tcp 10.77.0.31 6001

@@ -1,5 +1,5 @@
 """Peers that are not ours: written with python3-h2, as client and as server; and peers that speak nonsense."""
-import random, ssl
+import random, resource, ssl
 
 import h2.config, h2.connection, h2.events, h2.settings
 
@@ -312,6 +312,20 @@ def test_nonsense(node):
     status = node.proxy.status()
     assert status["tunnels"] <= 10, status
     assert Peer(node.dial(), True).connect()
+
+
+@with_node
+def test_a_crowd_shuts_out_itself_alone(node):
+    """More silent connections than there is room for, from one address: another's slow handshake goes on."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (8000, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    slow = socket.create_connection((RECEIVER, 15008), 10, source_address=("127.0.0.1", 0))
+    crowd = [socket.create_connection((RECEIVER, 15008), 10, source_address=("127.0.0.66", 0)) for _ in range(3000)]
+    try:
+        assert node.proxy.status()["tunnels"] <= 1025
+        assert Peer(node.context.wrap_socket(slow), True).connect()
+    finally:
+        for one in crowd:
+            one.close()
 
 
 @with_node

@@ -147,11 +147,41 @@ static void sockets_are_stored(void **state)
 	close(pair[1]);
 }
 
+/* A place that moves to another namespace: what was asked for in the old one is not for it. */
+static void a_late_answer_is_not_taken(void **state)
+{
+	int pair[2];
+	struct broker *broker;
+	struct broker_wait wait = {.ready = on_ready}, other = {.ready = on_ready};
+	(void)state;
+	got_count = 0;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
+	assert_int_equal(broker_create(loop, pair[0], &broker), 0);
+	assert_int_equal(broker_take(broker, 7, AF_INET, &wait), -EINPROGRESS);
+	broker_forget(broker, 7);
+	assert_int_equal(got_count, 1);
+	assert_int_equal(got[0], -ENOENT);
+	assert_int_equal(broker_take(broker, 7, AF_INET, &other), -EINPROGRESS);
+	answer(pair[1], -1);
+	run_ms(10);
+	assert_int_equal(got_count, 1);
+	answer(pair[1], 0); /* nor does the old one's end say that the new one is not there */
+	run_ms(10);
+	assert_int_equal(got_count, 2);
+	assert_int_equal(got[1], -ENOENT);
+	assert_int_equal(broker_take(broker, 7, AF_INET, &wait), -EINPROGRESS);
+	broker_cancel(&wait);
+	broker_release(broker);
+	close(pair[0]);
+	close(pair[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(deadlines_come_in_order, prepare, tidy),
 		cmocka_unit_test_setup_teardown(sockets_are_stored, prepare, tidy),
+		cmocka_unit_test_setup_teardown(a_late_answer_is_not_taken, prepare, tidy),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
