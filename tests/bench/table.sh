@@ -1,9 +1,10 @@
-# Two workloads that talk: no mesh, this mesh, nftables with the same policy in sets, and a pair of
-# sidecars (HAProxy, TCP mode). Each on a client and a server of its own, on one bridge, measured in turn
+# Two workloads that talk: no mesh, this mesh, two empty packet hooks (what the kernel takes for asking anybody about
+# each packet: this mesh's floor), nftables with the same policy in sets, and a pair of sidecars (HAProxy, TCP mode).
+# Each on a client and a server of its own, on one bridge, measured in turn
 # (talk.c), 25 ms each. A policy of 1,000 services and rules, in which the client may reach the server.
 
-table_kinds="none mesh nft side"
-declare -A table_ip=([none]=10.77.1 [mesh]=10.77.2 [nft]=10.77.3 [side]=10.77.4)
+table_kinds="none mesh hooks nft side"
+declare -A table_ip=([none]=10.77.1 [mesh]=10.77.2 [hooks]=10.77.5 [nft]=10.77.3 [side]=10.77.4)
 
 table_cgroup() { [ "${1%-*}" = mesh ] && echo "$NODE_CGROUP/on/$1" || echo "$NODE_CGROUP/$1"; }
 
@@ -117,6 +118,7 @@ table_start() {
 	for kind in $table_kinds; do
 		node_workload "$kind-c" "${table_ip[$kind]}.1" && node_workload "$kind-s" "${table_ip[$kind]}.2" && table_nginx "$kind" || return 1
 	done
+	"$build/bench-hooks" "$(table_cgroup hooks-c)" "$(table_cgroup hooks-s)" || return 1
 	table_sidecars && table_mesh && table_nftables || return 1
 	for kind in $table_kinds; do
 		node_wait table_in "$kind-c" curl -s -m 1 "http://$(table_to "$kind" http)/" || { echo "$kind: the server does not answer: $(tail -n 3 "$NODE/log/$kind-"[cs].log)" >&2; return 1; }
@@ -150,15 +152,16 @@ table_sidecar_mib() { # of the pair
 
 # table_line KEY WHAT FORMAT BAR: a rate, against the bar; BAR -: what is less is better.
 table_line() {
-	local key=$1 what=$2 format=$3 bar=$4 ratio ok d=$TALK
+	local key=$1 what=$2 format=$3 bar=$4 ratio ok floor="" d=$TALK
 	if [ "$bar" = - ]; then
 		ratio=$(of "$d" "'%.2f' % (d['mesh']['$key'] / d['none']['$key'])")
 		ok=$(met "$(of "$d" "d['mesh']['$key']") < $(of "$d" "d['side']['$key']")")
 	else
 		ratio=$(of "$d" "d['mesh']['${key}_ratio']")
+		floor=", empty packet hooks alone $(of "$d" "d['hooks']['${key}_ratio']")"
 		ok=$(met "$ratio >= $bar && $ratio > $(of "$d" "d['side']['${key}_ratio']")")
 	fi
-	row table "$what" "$(of "$d" "'$format (' % d['mesh']['$key'] + '$ratio of no mesh); nftables $format, sidecars $format' % (d['nft']['$key'], d['side']['$key'])")" \
+	row table "$what" "$(of "$d" "'$format (' % d['mesh']['$key'] + '$ratio of no mesh$floor); nftables $format, sidecars $format' % (d['nft']['$key'], d['side']['$key'])")" \
 		"$(of "$d" "'$format' % d['none']['$key']")" "$([ "$bar" = - ] && echo "better than sidecars" || echo "$bar of no mesh, better than sidecars")" "$ok"
 }
 
