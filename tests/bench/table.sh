@@ -6,7 +6,8 @@
 table_kinds="none mesh hooks nft side"
 declare -A table_ip=([none]=10.77.1 [mesh]=10.77.2 [hooks]=10.77.5 [nft]=10.77.3 [side]=10.77.4)
 
-table_cgroup() { [ "${1%-*}" = mesh ] && echo "$NODE_CGROUP/on/$1" || echo "$NODE_CGROUP/$1"; }
+# All as deep: accounting has a price for each level.
+table_cgroup() { [ "${1%-*}" = mesh ] && echo "$NODE_CGROUP/on/$1" || echo "$NODE_CGROUP/off/$1"; }
 
 # table_in KIND-c|KIND-s COMMAND...
 table_in() {
@@ -114,8 +115,8 @@ END
 table_start() {
 	local kind
 	node_begin bench
-	mkdir -p "$NODE_CGROUP/on/mesh-c" "$NODE_CGROUP/on/mesh-s"
 	for kind in $table_kinds; do
+		mkdir -p "$(table_cgroup "$kind-c")" "$(table_cgroup "$kind-s")"
 		node_workload "$kind-c" "${table_ip[$kind]}.1" && node_workload "$kind-s" "${table_ip[$kind]}.2" && table_nginx "$kind" || return 1
 	done
 	"$build/bench-hooks" "$(table_cgroup hooks-c)" "$(table_cgroup hooks-s)" || return 1
