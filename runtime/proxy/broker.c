@@ -23,8 +23,7 @@ struct broker_store {
 	uint32_t endpoint;
 	uint16_t family;
 	uint16_t batch; /* how many are asked for: more each time the store was found empty */
-	bool is_asked;
-	uint32_t number; /* of the question whose answer is taken; 0: none is */
+	uint64_t asked; /* the number of the question that is under way; 0: none is */
 	unsigned count, waiting_count;
 	int sockets[2 * BROKER_SOCKETS];
 	TAILQ_HEAD(, broker_wait) waiting;
@@ -32,7 +31,7 @@ struct broker_store {
 struct broker {
 	struct loop *loop;
 	int fd;
-	uint32_t asked_count;
+	uint64_t asked_count;
 	struct broker_store *stores;
 	struct deadline_queue patience;
 };
@@ -64,12 +63,11 @@ static struct broker_store *store_get(struct broker *broker, uint32_t endpoint, 
 static void store_ask(struct broker_store *store)
 {
 	struct broker_ask ask = {.endpoint = store->endpoint, .family = store->family, .count = store->batch};
-	if (store->is_asked || store->count > store->batch / 2)
+	if (store->asked || store->count > store->batch / 2)
 		return;
-	if (!++store->broker->asked_count)
-		store->broker->asked_count = 1;
-	ask.number = store->number = store->broker->asked_count;
-	store->is_asked = send(store->broker->fd, &ask, sizeof(ask), MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof(ask);
+	ask.number = ++store->broker->asked_count;
+	if (send(store->broker->fd, &ask, sizeof(ask), MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof(ask))
+		store->asked = ask.number;
 }
 
 static void wait_end(struct broker_wait *wait, int fd)
@@ -110,7 +108,7 @@ int broker_take(struct broker *broker, uint32_t endpoint, int family, struct bro
 	}
 	if (store->waiting_count >= WAITING_LIMIT)
 		return -EBUSY;
-	if (store->batch < BROKER_SOCKETS && !store->is_asked)
+	if (store->batch < BROKER_SOCKETS && !store->asked)
 		store->batch *= 2;
 	wait->store = store;
 	TAILQ_INSERT_TAIL(&store->waiting, wait, link);
@@ -134,8 +132,7 @@ void broker_cancel(struct broker_wait *wait)
 /* What is still on its way comes from where the place was. */
 static void store_empty(struct broker_store *store, int error)
 {
-	store->is_asked = false;
-	store->number = 0;
+	store->asked = 0;
 	store_fail(store, error);
 	while (store->count)
 		close(store->sockets[--store->count]);
@@ -172,13 +169,12 @@ static unsigned descriptors_take(struct msghdr *message, int fds[BROKER_SOCKETS]
 static void broker_answered(struct broker *broker, const struct broker_ask *answer, const int *fds, unsigned count)
 {
 	struct broker_store *store = store_find(broker, answer->endpoint, answer->family);
-	if (!store || !answer->number || answer->number != store->number) {
+	if (!store || !store->asked || answer->number != store->asked) {
 		while (count)
 			close(fds[--count]);
 		return;
 	}
-	store->is_asked = false;
-	store->number = 0;
+	store->asked = 0;
 	if (!count)
 		store_fail(store, -ENOENT);
 	store_fill(store, fds, count);
@@ -227,7 +223,7 @@ static void broker_on_impatience(void *context, struct deadline *deadline)
 {
 	struct broker_wait *wait = CONTAINER_OF(deadline, struct broker_wait, deadline);
 	(void)context;
-	wait->store->is_asked = false;
+	wait->store->asked = 0;
 	wait_end(wait, -ETIMEDOUT);
 }
 

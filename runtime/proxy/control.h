@@ -44,7 +44,7 @@ struct broker_ask {
 	uint32_t endpoint;
 	uint16_t family; /* AF_INET, AF_INET6 */
 	uint16_t count;	 /* at most BROKER_SOCKETS */
-	uint32_t number; /* the proxy's own, given back: which question is answered */
+	uint64_t number; /* the proxy's own, given back: which question is answered */
 };
 
 #endif

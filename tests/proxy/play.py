@@ -231,14 +231,14 @@ class Proxy:
     def _broke(self):
         while True:
             try:
-                data = self.broker.recv(12)
+                data = self.broker.recv(16)
             except OSError:
                 return
-            if len(data) != 12:
+            if len(data) != 16:
                 return
             while not self.is_brokering:
                 time.sleep(0.01)
-            _, family, count, _ = struct.unpack("=IHHI", data)
+            _, family, count, _ = struct.unpack("=IHHQ", data)
             made = [socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) for _ in range(count)]
             try:
                 self.broker.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS,

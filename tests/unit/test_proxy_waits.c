@@ -79,7 +79,22 @@ static void deadlines_come_in_order(void **state)
 	deadline_queue_stop(&queue);
 }
 
-static int got[4], got_count;
+static int pair[2], got[4], got_count;
+static struct broker *broker;
+
+static int broker_prepare(void **state)
+{
+	got_count = 0;
+	return prepare(state) || socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) || broker_create(loop, pair[0], &broker);
+}
+
+static int broker_tidy(void **state)
+{
+	broker_release(broker);
+	close(pair[0]);
+	close(pair[1]);
+	return tidy(state);
+}
 
 static void on_ready(struct broker_wait *wait, int fd)
 {
@@ -88,12 +103,12 @@ static void on_ready(struct broker_wait *wait, int fd)
 }
 
 /* As many sockets as asked for, or COUNT. */
-static void answer(int fd, int count)
+static void answer(int count)
 {
 	struct broker_ask ask;
 	int fds[BROKER_SOCKETS];
 	char room[CMSG_SPACE(sizeof(fds))] = {0};
-	assert_int_equal(recv(fd, &ask, sizeof(ask), MSG_DONTWAIT), sizeof(ask));
+	assert_int_equal(recv(pair[1], &ask, sizeof(ask), MSG_DONTWAIT), sizeof(ask));
 	assert_in_range(ask.count, 1, BROKER_SOCKETS);
 	count = count < 0 ? ask.count : count;
 	struct iovec part = {&ask, sizeof(ask)};
@@ -107,22 +122,17 @@ static void answer(int fd, int count)
 		*rights = (struct cmsghdr){CMSG_LEN((size_t)count * sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
 		memcpy(CMSG_DATA(rights), fds, (size_t)count * sizeof(int));
 	}
-	assert_int_equal(sendmsg(fd, &message, 0), sizeof(ask));
+	assert_int_equal(sendmsg(pair[1], &message, 0), sizeof(ask));
 	while (count)
 		close(fds[--count]);
 }
 
 static void sockets_are_stored(void **state)
 {
-	int pair[2];
-	struct broker *broker;
 	struct broker_wait wait = {.ready = on_ready}, other = {.ready = on_ready};
 	(void)state;
-	got_count = 0;
-	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
-	assert_int_equal(broker_create(loop, pair[0], &broker), 0);
 	assert_int_equal(broker_take(broker, 7, AF_INET, &wait), -EINPROGRESS);
-	answer(pair[1], -1);
+	answer(-1);
 	run_ms(10);
 	assert_int_equal(got_count, 1);
 	assert_true(got[0] >= 0);
@@ -134,7 +144,7 @@ static void sockets_are_stored(void **state)
 	assert_int_equal(broker_take(broker, 8, AF_INET6, &wait), -EINPROGRESS);
 	assert_int_equal(broker_take(broker, 8, AF_INET6, &other), -EINPROGRESS);
 	broker_cancel(&other);
-	answer(pair[1], 0);
+	answer(0);
 	run_ms(10);
 	assert_int_equal(got_count, 2);
 	assert_int_equal(got[1], -ENOENT);
@@ -142,46 +152,35 @@ static void sockets_are_stored(void **state)
 	assert_int_equal(broker_take(broker, 9, AF_INET, &wait), -EINPROGRESS);
 	broker_forget(broker, 9);
 	assert_int_equal(got[2], -ENOENT);
-	broker_release(broker);
-	close(pair[0]);
-	close(pair[1]);
 }
 
 /* A place that moves to another namespace: what was asked for in the old one is not for it. */
 static void a_late_answer_is_not_taken(void **state)
 {
-	int pair[2];
-	struct broker *broker;
 	struct broker_wait wait = {.ready = on_ready}, other = {.ready = on_ready};
 	(void)state;
-	got_count = 0;
-	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
-	assert_int_equal(broker_create(loop, pair[0], &broker), 0);
 	assert_int_equal(broker_take(broker, 7, AF_INET, &wait), -EINPROGRESS);
 	broker_forget(broker, 7);
 	assert_int_equal(got_count, 1);
 	assert_int_equal(got[0], -ENOENT);
 	assert_int_equal(broker_take(broker, 7, AF_INET, &other), -EINPROGRESS);
-	answer(pair[1], -1);
+	answer(-1);
 	run_ms(10);
 	assert_int_equal(got_count, 1);
-	answer(pair[1], 0); /* nor does the old one's end say that the new one is not there */
+	answer(0); /* nor does the old one's end say that the new one is not there */
 	run_ms(10);
 	assert_int_equal(got_count, 2);
 	assert_int_equal(got[1], -ENOENT);
 	assert_int_equal(broker_take(broker, 7, AF_INET, &wait), -EINPROGRESS);
 	broker_cancel(&wait);
-	broker_release(broker);
-	close(pair[0]);
-	close(pair[1]);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(deadlines_come_in_order, prepare, tidy),
-		cmocka_unit_test_setup_teardown(sockets_are_stored, prepare, tidy),
-		cmocka_unit_test_setup_teardown(a_late_answer_is_not_taken, prepare, tidy),
+		cmocka_unit_test_setup_teardown(sockets_are_stored, broker_prepare, broker_tidy),
+		cmocka_unit_test_setup_teardown(a_late_answer_is_not_taken, broker_prepare, broker_tidy),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
