@@ -1,13 +1,12 @@
 /* The runtime's own programs: a dispatcher for each hook, and the hooks in which no policy takes
  * part. Loaded once, attached by pinned links, replaced only with the runtime itself. */
-#include "maps.h"
+#include "runtime.h"
 #include "sockaddr.h"
 
 JUMP(jump_connect4);
 JUMP(jump_connect6);
 JUMP(jump_sendmsg4);
 JUMP(jump_sendmsg6);
-JUMP(jump_egress);
 JUMP(jump_tunnel);
 
 /* What the node proxy is told (abi.h): where steered connections were meant to go, by the caller's tuple;
@@ -17,36 +16,6 @@ MAP(remembered, BPF_MAP_TYPE_LRU_HASH, struct mesh_tuple, struct mesh_remember, 
 
 /* Namespaces come and go without a word: the oldest entry gives way. */
 MAP(covered, BPF_MAP_TYPE_LRU_HASH, __u64, __u32, 65536, 0);
-MAP(adopt_pass, BPF_MAP_TYPE_ARRAY, __u32, __u32, 1, 0);
-MAP(listeners, BPF_MAP_TYPE_HASH, __u64, __u32, 65536, BPF_F_NO_PREALLOC);
-
-static __always_inline struct mesh_control *settings_of_node(void)
-{
-	__u32 zero = 0;
-	return bpf_map_lookup_elem(&control, &zero);
-}
-
-/* The slot to call, or -1: pass (no policy yet, or break glass). */
-static __always_inline int active_slot_of(const struct mesh_control *settings)
-{
-	if (!settings)
-		return MESH_GENERATIONS; /* no such slot: the tail call fails, closed */
-	if (settings->mode == MESH_OFF) {
-		stat_add(MESH_STAT_OFF);
-		return -1;
-	}
-	__u32 active = *(const volatile __u32 *)&settings->active;
-	if (!active) {
-		stat_add(MESH_STAT_NO_POLICY);
-		return -1;
-	}
-	return active - 1;
-}
-
-static __always_inline int active_slot(void)
-{
-	return active_slot_of(settings_of_node());
-}
 
 /* One generation decides the whole of this call. A tail call that fails returns here: the slot is
  * empty, which never happens to an active one unless its pins were removed. */
@@ -124,52 +93,9 @@ SEC("sk_lookup") int d_lookup(struct bpf_sk_lookup *ctx)
 
 /* ---- Packets ------------------------------------------------------------------------------------ */
 
-/* No IP options, no IPv6 extension headers. */
-static __always_inline bool is_plain(const struct __sk_buff *skb)
-{
-	const __u8 *head = (const __u8 *)(long)skb->data, *end = (const __u8 *)(long)skb->data_end;
-	if (head + 8 > end)
-		return false;
-	return head[0] == 0x45 || (head[0] >> 4 == 6 && head[6] == IPPROTO_TCP);
-}
-
-/* The way of nearly every packet: a connection that the active generation has decided and let pass. Without
- * the call of its program; what a SYN_SENT socket sends, and to whom, is looked at there. A call of the kernel
- * costs as much as all the comparisons: the storage is asked for whatever socket it is, and one that is not
- * full has none. */
-static __always_inline bool is_decided(const struct __sk_buff *skb, const struct mesh_control *settings)
-{
-	__u32 active = *(const volatile __u32 *)&settings->active;
-	__u64 slot = (__u64)active - 1;
-	/* What is checked is what is used, and without a policy it is no slot: the verifier sees both. */
-	asm volatile("" : "+r"(slot));
-	struct bpf_sock *sk = skb->sk;
-	if (settings->mode == MESH_OFF || slot >= MESH_GENERATIONS || !sk)
-		return false;
-	struct mesh_socket *socket = bpf_sk_storage_get(&sockets, sk, NULL, 0);
-	if (!socket || !socket->verdict || sk->state == TCP_STATE_SYN_SENT || sk->state == TCP_STATE_LISTEN)
-		return false;
-	bool current = socket->generation == settings->generations[slot] && socket->epoch == settings->epoch;
-	return (current || socket->role == MESH_ROLE_PROXY) && is_plain(skb);
-}
-
-/* What is not expected lies behind: the way of nearly every packet is a few cache lines of code. */
-#define DISPATCH_PACKET(name, section, jump)                                                                           \
-	SEC(section) int name(struct __sk_buff *skb)                                                                   \
-	{                                                                                                              \
-		struct mesh_control *settings = settings_of_node();                                                    \
-		if (__builtin_expect(settings && is_decided(skb, settings), true))                                     \
-			return 1;                                                                                      \
-		int slot = active_slot_of(settings);                                                                   \
-		if (slot < 0)                                                                                          \
-			return 1;                                                                                      \
-		bpf_tail_call(skb, &jump, slot);                                                                       \
-		stat_add(MESH_STAT_NO_PROGRAM);                                                                        \
-		return 0;                                                                                              \
-	}
-
-DISPATCH_PACKET(d_ingress, "cgroup_skb/ingress", jump_ingress)
-DISPATCH_PACKET(d_egress, "cgroup_skb/egress", jump_egress)
+/* Where the kernel cannot load near.bpf.c. */
+DISPATCH_PACKET(d_ingress, "cgroup_skb/ingress", jump_ingress, is_decided_by_call)
+DISPATCH_PACKET(d_egress, "cgroup_skb/egress", jump_egress, is_decided_by_call)
 
 /* ---- The service's address stays what the application asked for ------------------------------ */
 
@@ -529,87 +455,6 @@ SEC("cgroup/setsockopt") int f_ask(struct bpf_sockopt *ctx)
 	bpf_tail_call(ctx, &jump_tunnel, slot);
 	stat_add(MESH_STAT_NO_PROGRAM);
 	return 0; /* EPERM */
-}
-
-/* ---- Sockets older than the runtime ---------------------------------------------------------- */
-
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct seq_file;
-struct bpf_iter_meta {
-	struct seq_file *seq;
-};
-struct net {
-	__u64 net_cookie;
-};
-typedef struct {
-	struct net *net;
-} possible_net_t;
-struct sock_common {
-	unsigned short skc_family;
-	volatile unsigned char skc_state;
-	__u16 skc_num;
-	possible_net_t skc_net;
-};
-struct bpf_iter__tcp {
-	struct bpf_iter_meta *meta;
-	struct sock_common *sk_common;
-};
-struct sock {
-	struct sock_common __sk_common;
-};
-struct inet_sock {
-	struct sock sk;
-};
-struct udp_sock {
-	struct inet_sock inet;
-};
-struct bpf_iter__udp {
-	struct bpf_iter_meta *meta;
-	struct udp_sock *udp_sk;
-};
-#pragma clang attribute pop
-
-/* First walk: who listens. Second: a socket on a port that is listened on was accepted, any other
- * was opened. Neither is decided: the next packet does that. */
-SEC("iter/tcp") int i_adopt(struct bpf_iter__tcp *ctx)
-{
-	struct sock_common *sk = ctx->sk_common;
-	__u32 zero = 0, one = 1;
-	__u32 *pass = bpf_map_lookup_elem(&adopt_pass, &zero);
-	if (!sk || !pass)
-		return 0;
-	/* Ports in the low 16 bits: a cookie never reaches 2^48. */
-	__u64 key = sk->skc_net.net->net_cookie << 16 | sk->skc_num;
-	if (*pass == 0) {
-		if (sk->skc_state == TCP_STATE_LISTEN)
-			bpf_map_update_elem(&listeners, &key, &one, BPF_ANY);
-		return 0;
-	}
-	/* TIME_WAIT (6), NEW_SYN_RECV (12) are no full sockets. */
-	__u8 state = sk->skc_state;
-	if (state == TCP_STATE_CLOSE || state == 6 || state == 12)
-		return 0;
-	struct mesh_socket *socket = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!socket)
-		return 0;
-	socket->netns = sk->skc_net.net->net_cookie;
-	if (socket->role == MESH_ROLE_NONE)
-		socket->role = state == TCP_STATE_LISTEN	       ? MESH_ROLE_LISTEN
-			       : bpf_map_lookup_elem(&listeners, &key) ? MESH_ROLE_IN
-								       : MESH_ROLE_OUT;
-	return 0;
-}
-
-/* A UDP socket has no role, only a namespace. */
-SEC("iter/udp") int i_adopt_udp(struct bpf_iter__udp *ctx)
-{
-	struct udp_sock *sk = ctx->udp_sk;
-	if (!sk)
-		return 0;
-	struct mesh_socket *socket = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (socket)
-		socket->netns = sk->inet.sk.__sk_common.skc_net.net->net_cookie;
-	return 0;
 }
 
 char LICENSE[] SEC("license") = "GPL";

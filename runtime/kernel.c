@@ -7,10 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-extern const unsigned char runtime_object[];
-extern const unsigned int runtime_object_len;
-
-static const char *const map_names[KERNEL_MAP_COUNT] = {
+const char *const kernel_map_names[KERNEL_MAP_COUNT] = {
 #define MAP(name, who, size) #name,
 	KERNEL_MAPS(MAP)
 #undef MAP
@@ -35,8 +32,7 @@ const char *const kernel_policy_names[KERNEL_POLICY_COUNT] = {
 
 enum { OWN, SHARED };
 
-/* Entries that the configuration wants of map I; 0: as many as the object says. */
-static uint32_t map_entries(const struct config *config, int i)
+uint32_t kernel_map_entries(const struct config *config, enum kernel_map i)
 {
 	const uint32_t entries[KERNEL_MAP_COUNT] = {
 #define MAP(name, who, size) size,
@@ -49,7 +45,7 @@ static uint32_t map_entries(const struct config *config, int i)
 int kernel_map(struct kernel *kernel, const char *name)
 {
 	for (int i = 0; i < KERNEL_MAP_COUNT; i++)
-		if (strcmp(map_names[i], name) == 0)
+		if (strcmp(kernel_map_names[i], name) == 0)
 			return kernel->maps[i];
 	return -ENOENT;
 }
@@ -62,9 +58,9 @@ int kernel_shared_map(const struct kernel *kernel, const char *name, bool *ret_s
 #undef MAP
 	};
 	for (int i = 0; i < KERNEL_MAP_COUNT; i++) {
-		if (!shared[i] || strcmp(map_names[i], name) != 0)
+		if (!shared[i] || strcmp(kernel_map_names[i], name) != 0)
 			continue;
-		*ret_sized = map_entries(kernel->config, i) != 0;
+		*ret_sized = kernel_map_entries(kernel->config, i) != 0;
 		return kernel->maps[i];
 	}
 	return -1;
@@ -100,44 +96,47 @@ uint64_t kernel_stat(struct kernel *kernel, enum mesh_stat stat)
 
 /* ---- Making -------------------------------------------------------------------------------------- */
 
-/* The object as the configuration wants it, not loaded yet. */
-static int runtime_prepare(const struct config *config, struct object *ret_object, struct why *why)
+/* The first object is loaded; the others where this kernel can. */
+static int load_all(const struct config *config, struct object ret_objects[CARRIED_COUNT], struct why *why)
 {
-	int r = object_open(runtime_object, runtime_object_len, ret_object, why);
-	if (r)
-		return r;
-	for (int i = 0; !r && i < KERNEL_MAP_COUNT; i++) {
-		struct bpf_map *map = bpf_object__find_map_by_name(ret_object->bpf, map_names[i]);
-		if (!map)
-			r = why_set(why, -EINVAL, "the runtime's object has no map %s", map_names[i]);
-		else if (map_entries(config, i))
-			r = bpf_map__set_max_entries(map, map_entries(config, i));
+	struct object *runtime = &ret_objects[CARRIED_RUNTIME];
+	int r = carried_open(CARRIED_RUNTIME, config, runtime, why);
+	if (!r)
+		r = object_load(runtime, why);
+	for (int i = CARRIED_RUNTIME + 1; !r && i < CARRIED_COUNT; i++) {
+		struct why unneeded;
+		carried_load(i, runtime, config, &ret_objects[i], &unneeded);
 	}
-	for (int i = KERNEL_PROGRAM_i_adopt; !r && i <= KERNEL_PROGRAM_i_adopt_udp; i++) {
-		struct bpf_program *adopt = bpf_object__find_program_by_name(ret_object->bpf, program_names[i]);
-		if (adopt && access("/sys/kernel/btf/vmlinux", R_OK))
-			r = bpf_program__set_autoload(adopt, false);
-	}
-	if (r)
-		object_close(ret_object);
 	return r;
 }
 
-static int pin_all(const struct config *config, const struct bpf_object *object)
+static const struct bpf_program *find_program(const struct object objects[CARRIED_COUNT], const char *name)
+{
+	const struct bpf_program *found = NULL;
+	for (int i = 0; i < CARRIED_COUNT; i++) {
+		const struct bpf_program *program =
+			objects[i].bpf ? bpf_object__find_program_by_name(objects[i].bpf, name) : NULL;
+		found = program ? program : found;
+	}
+	return found;
+}
+
+static int pin_all(const struct config *config, const struct object objects[CARRIED_COUNT])
 {
 	static const char *const folders[] = {"", "/map", "/prog", "/link", "/netns", "/gen"};
 	int r = 0;
 	for (size_t i = 0; !r && i < sizeof(folders) / sizeof(*folders); i++)
 		r = pin_make_folder(pin_path(config, "-new%s", folders[i]).text);
 	for (int i = 0; !r && i < KERNEL_MAP_COUNT; i++) {
-		const struct bpf_map *map = bpf_object__find_map_by_name(object, map_names[i]);
-		r = bpf_obj_pin(bpf_map__fd(map), pin_path(config, "-new/map/%s", map_names[i]).text);
+		const struct bpf_map *map =
+			bpf_object__find_map_by_name(objects[CARRIED_RUNTIME].bpf, kernel_map_names[i]);
+		r = bpf_obj_pin(bpf_map__fd(map), pin_path(config, "-new/map/%s", kernel_map_names[i]).text);
 	}
 	for (int i = 0; !r && i < KERNEL_PROGRAM_COUNT; i++) {
-		const struct bpf_program *program = bpf_object__find_program_by_name(object, program_names[i]);
-		if (!program)
+		const struct bpf_program *program = find_program(objects, program_names[i]);
+		if (!program && i < KERNEL_PROGRAM_i_adopt)
 			return -ENOENT;
-		if (bpf_program__fd(program) >= 0)
+		if (program)
 			r = bpf_obj_pin(bpf_program__fd(program),
 					pin_path(config, "-new/prog/%s", program_names[i]).text);
 	}
@@ -148,19 +147,17 @@ static int pin_all(const struct config *config, const struct bpf_object *object)
 static int runtime_make(const struct config *config, struct why *why)
 {
 	struct pin_path made = pin_path(config, "-new"), place = pin_path(config, "%s", "");
-	struct object object;
-	int r = runtime_prepare(config, &object, why);
-	if (r)
-		return r;
-	r = object_load(&object, why);
+	struct object objects[CARRIED_COUNT] = {0};
+	int r = load_all(config, objects, why);
 	if (!r) {
-		r = pin_all(config, object.bpf);
+		r = pin_all(config, objects);
 		if (!r && rename(made.text, place.text))
 			r = -errno;
 		if (r)
 			why_set(why, r, "pinning below %s: %s", place.text, strerror(-r));
 	}
-	object_close(&object);
+	for (int i = 0; i < CARRIED_COUNT; i++)
+		object_close(&objects[i]);
 	if (r)
 		pin_remove(made.text);
 	return r;
@@ -171,13 +168,13 @@ static int runtime_make(const struct config *config, struct why *why)
 static int open_maps(struct kernel *kernel, const struct bpf_object *object, struct why *why)
 {
 	for (int i = 0; i < KERNEL_MAP_COUNT; i++) {
-		struct pin_path path = pin_path(kernel->config, "/map/%s", map_names[i]);
+		struct pin_path path = pin_path(kernel->config, "/map/%s", kernel_map_names[i]);
 		kernel->maps[i] = bpf_obj_get(path.text);
 		if (kernel->maps[i] < 0)
 			return why_set(why, kernel->maps[i], "%s: %s", path.text, strerror(-kernel->maps[i]));
 		/* The sizes that it was made with win over the configuration's. */
-		int r = object_compare_map(bpf_object__find_map_by_name(object, map_names[i]), kernel->maps[i],
-					   !map_entries(kernel->config, i), why);
+		int r = object_compare_map(bpf_object__find_map_by_name(object, kernel_map_names[i]), kernel->maps[i],
+					   !kernel_map_entries(kernel->config, i), why);
 		if (r)
 			return r;
 	}
@@ -200,7 +197,7 @@ static int open_programs(struct kernel *kernel, struct why *why)
 static int runtime_adopt(struct kernel *kernel, struct why *why)
 {
 	struct object object;
-	int r = runtime_prepare(kernel->config, &object, why);
+	int r = carried_open(CARRIED_RUNTIME, kernel->config, &object, why);
 	if (r)
 		return r;
 	r = open_maps(kernel, object.bpf, why);

@@ -10,11 +10,10 @@
 
 struct kernel;
 
-/* Opens what is pinned, or makes it anew: loads the runtime's object (embedded as runtime_object[],
- * runtime_object_len), pins every map, prog_array, dispatcher and fixed program, mmaps `control`.
- * *ret_adopted: true where an earlier run had left it. A folder that was left half-made is removed and
- * made anew only where nothing in it enforces (control->active == 0), else -EUCLEAN.
- * -ENOTDIR: config->bpffs is no bpffs, or is not mounted on the host's; -EPERM: a capability lacks;
+/* Opens what is pinned, or makes it anew: loads what meshd carries (carried.c), pins every map, prog_array,
+ * dispatcher and fixed program, mmaps `control`. *ret_adopted: true where an earlier run had left it. A folder
+ * that was left half-made is removed and made anew only where nothing in it enforces (control->active == 0), else
+ * -EUCLEAN. -ENOTDIR: config->bpffs is no bpffs, or is not mounted on the host's; -EPERM: a capability lacks;
  * -ENOTSUP: the kernel lacks a feature; each with what to do in WHY. */
 int kernel_open(const struct config *config, struct kernel **ret_kernel, bool *ret_adopted, struct why *why);
 /* Lets go of the descriptors; what is pinned stays and enforces. */

@@ -80,7 +80,7 @@ enum kernel_program {
 	KERNEL_PROGRAM_d_lookup = KERNEL_CGROUP_COUNT,
 	KERNEL_PROGRAM_f_answer,
 	KERNEL_PROGRAM_f_ask,
-	KERNEL_PROGRAM_i_adopt, /* these two only where the kernel carries its types (BTF) */
+	KERNEL_PROGRAM_i_adopt, /* these two only where CARRIED_ADOPT loads */
 	KERNEL_PROGRAM_i_adopt_udp,
 	KERNEL_PROGRAM_COUNT
 };
@@ -117,6 +117,9 @@ struct kernel {
 };
 
 extern const char *const kernel_policy_names[KERNEL_POLICY_COUNT];
+extern const char *const kernel_map_names[KERNEL_MAP_COUNT];
+/* Entries that CONFIG wants of map I; 0: as many as the object says. */
+uint32_t kernel_map_entries(const struct config *config, enum kernel_map i);
 /* jump_NAME of policy program I. */
 int kernel_jump(const struct kernel *kernel, enum kernel_policy i);
 /* The map NAME that policies share with the runtime; -1: it is not one of those. *RET_SIZED: its size
@@ -154,6 +157,17 @@ void object_close(struct object *object);
 /* Type, key, value, flags and (where SIZE) max_entries of MAP are those of FD; else -EUCLEAN. */
 int object_compare_map(const struct bpf_map *map, int fd, bool size, struct why *why);
 int object_map_info(int fd, struct bpf_map_info *ret_info);
+
+/* ---- What meshd carries (carried.c) -------------------------------------------------------------- */
+
+/* The runtime's objects: bpf-templates/runtime.bpf.c, near.bpf.c, adopt.bpf.c. Where a kernel cannot load another
+ * than the first it goes without it. A later one's program wins over an earlier one's of the same name. */
+enum carried { CARRIED_RUNTIME, CARRIED_NEAR, CARRIED_ADOPT, CARRIED_COUNT };
+/* Not loaded yet, with the sizes of CONFIG. */
+int carried_open(enum carried which, const struct config *config, struct object *ret_object, struct why *why);
+/* Opens and loads WHICH on the maps of RUNTIME, which is loaded. */
+int carried_load(enum carried which, const struct object *runtime, const struct config *config,
+		 struct object *ret_object, struct why *why);
 
 /* ---- IPv4 addresses (peers.c) ------------------------------------------------------------------- */
 

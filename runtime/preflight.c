@@ -20,9 +20,6 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-extern const unsigned char runtime_object[];
-extern const unsigned int runtime_object_len;
-
 struct trial {
 	struct config config; /* what the trials look at: cgroup, bpffs, pins */
 	char cgroup[256];     /* found */
@@ -102,10 +99,7 @@ static int load_pass(enum bpf_prog_type type, enum bpf_attach_type attach, __u32
 
 static bool try_programs(struct trial *trial)
 {
-	int r = object_open(runtime_object, runtime_object_len, &trial->object, &trial->why);
-	struct bpf_program *adopt = r ? NULL : bpf_object__find_program_by_name(trial->object.bpf, "i_adopt");
-	if (adopt && access("/sys/kernel/btf/vmlinux", R_OK))
-		bpf_program__set_autoload(adopt, false);
+	int r = carried_open(CARRIED_RUNTIME, &trial->config, &trial->object, &trial->why);
 	if (!r)
 		r = object_load(&trial->object, &trial->why);
 	if (r)
@@ -181,15 +175,33 @@ static bool try_test_run(struct trial *trial)
 	return works(trial, r, "BPF_PROG_TEST_RUN of sk_lookup, cgroup_skb and syscall");
 }
 
+static bool load_carried(struct trial *trial, enum carried which, struct object *ret_object)
+{
+	if (!trial->object.bpf)
+		return works(trial, -ENOENT, "its maps");
+	return carried_load(which, &trial->object, &trial->config, ret_object, &trial->why) == 0;
+}
+
 static bool try_iterator(struct trial *trial)
 {
-	const struct bpf_program *adopt =
-		trial->object.bpf ? bpf_object__find_program_by_name(trial->object.bpf, "i_adopt") : NULL;
-	int fd = adopt ? bpf_program__fd(adopt) : -ENOENT;
-	int link = fd < 0 ? fd : bpf_link_create(fd, 0, BPF_TRACE_ITER, NULL);
+	struct object adopt;
+	if (!load_carried(trial, CARRIED_ADOPT, &adopt))
+		return false;
+	const struct bpf_program *program = bpf_object__find_program_by_name(adopt.bpf, "i_adopt");
+	int link = program ? bpf_link_create(bpf_program__fd(program), 0, BPF_TRACE_ITER, NULL) : -ENOENT;
 	if (link >= 0)
 		close(link);
+	object_close(&adopt);
 	return works(trial, link, "iter/tcp (CONFIG_DEBUG_INFO_BTF)");
+}
+
+static bool try_near(struct trial *trial)
+{
+	struct object near;
+	if (!load_carried(trial, CARRIED_NEAR, &near))
+		return false;
+	object_close(&near);
+	return works(trial, 0, "bpf_rdonly_cast");
 }
 
 static bool try_jit(struct trial *trial)
@@ -372,6 +384,7 @@ static const struct check {
 	{"steering", false, try_steering, "mtls: strict connections are refused: they do not reach the proxy"},
 	{"stamp", false, try_stamp, "mtls: strict connections are refused: the proxy's sockets cannot be told apart"},
 	{"getpeername", false, try_peername, "mtls: applications see their own address in place of the caller's"},
+	{"near", false, try_near, "each packet takes some 15 ns more (Linux 6.2, CONFIG_DEBUG_INFO_BTF)"},
 	{"jit", false, try_jit, "every decision takes several times as long"},
 };
 
