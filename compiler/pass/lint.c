@@ -183,8 +183,10 @@ static void report_redundant(struct linter *linter, const struct policy_rule *ru
 	removal_offer(diag, rule->span, !deny);
 	if (!cover.count)
 		return;
-	diag->spans[1] = linter->policy->rules.at[cover.ranks[0]].span;
-	diag->labels[1] = "this one says the same";
+	for (uint32_t i = 0; i < cover.count && i < 2; i++) {
+		diag->spans[1 + i] = linter->policy->rules.at[cover.ranks[i]].span;
+		diag->labels[1 + i] = one ? "this one says the same" : "this one says some of it";
+	}
 }
 
 static void check_idle(struct linter *linter)

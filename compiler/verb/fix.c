@@ -32,7 +32,30 @@ static int place_compare(const void *left, const void *right)
 	return a->offset < b->offset ? -1 : a->offset > b->offset;
 }
 
-/* Of two that overlap the first; the next round meets the other again. */
+static bool overlap(struct span a, struct span b)
+{
+	return a.len && b.len && a.file == b.file && a.offset < b.offset + b.len && b.offset < a.offset + a.len;
+}
+
+/* Whether FINDING speaks of what FIX takes away. */
+static bool leans_on(const struct diag *finding, const struct diag *fix)
+{
+	return overlap(finding->spans[1], fix->fix_span) || overlap(finding->spans[2], fix->fix_span);
+}
+
+/* Beside one of the COUNT that were chosen before it: they cannot both be made, or are not likely to be (of two
+ * rules that say the same each is redundant only while the other is there). */
+static bool must_wait(const struct fixing *fixing, size_t count, const struct diag *diag)
+{
+	for (size_t i = 0; i < count; i++) {
+		const struct diag *chosen = fixing->fixes.at[i];
+		if (overlap(chosen->fix_span, diag->fix_span) || leans_on(diag, chosen) || leans_on(chosen, diag))
+			return true;
+	}
+	return false;
+}
+
+/* Those that must wait are met again by the next round, if they are still findings then. */
 static void collect(struct fixing *fixing)
 {
 	const struct diags *diags = &fixing->run->diags;
@@ -46,12 +69,9 @@ static void collect(struct fixing *fixing)
 	}
 	if (fixing->fixes.len)
 		qsort(fixing->fixes.at, fixing->fixes.len, sizeof(*fixing->fixes.at), place_compare);
-	for (size_t i = 0; i < fixing->fixes.len; i++) {
-		struct span span = fixing->fixes.at[i]->fix_span,
-			    last = kept ? fixing->fixes.at[kept - 1]->fix_span : (struct span){0};
-		if (!kept || last.file != span.file || last.offset + last.len <= span.offset)
+	for (size_t i = 0; i < fixing->fixes.len; i++)
+		if (!must_wait(fixing, kept, fixing->fixes.at[i]))
 			fixing->fixes.at[kept++] = fixing->fixes.at[i];
-	}
 	fixing->fixes.len = kept;
 	fixing->made = arena_alloc(fixing->run->arena, kept + 1);
 }

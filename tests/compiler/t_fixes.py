@@ -127,6 +127,10 @@ def check_redundant(folder):
     expect("each of two is redundant", codes(folder, "p.mesh").count("M0704") == 2)
     have = fixed(folder, "two that make each other redundant", HEAD + EACH + TAIL)
     expect("fix: of two one goes", have == HEAD + "".join(EACH.splitlines(True)[1:]) + TAIL, have)
+    services = "".join(f'service h{i} {{\n  workload app == "h{i}";\n  http 80;\n}}\n' for i in range(40))
+    many = [EACH.replace(" a:", f" a{i}:").replace(" b:", f" b{i}:").replace(" c:", f" c{i}:").replace("to h", f"to h{i}") for i in range(40)]
+    have = fixed(folder, "many of those", HEAD + services + "".join(many) + TAIL)
+    expect("fix: of each two one goes", have == HEAD + services + "".join(m[m.index("\n") + 1:] for m in many) + TAIL, have[-300:])
     folder.write("p.mesh", HEAD + EACH + TAIL)
     expect("fix: of two one goes, and it is said", folder.run("check", "--fix", "p.mesh")[2].endswith("\n1 fix made\n"))
     inner = 'allow a: from h to h when http.method == "GET";\nallow b: from h to h when http.method in {"GET", "PUT"};\n'
