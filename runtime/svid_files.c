@@ -111,7 +111,8 @@ static int walk(struct svid_files *files, const char *folder, const char *prefix
 		const char *path = arena_printf(files->arena, "%s/%s", folder, names[i]->d_name);
 		bool is_passed_over = names[i]->d_name[0] == '.' || suffix_of(name, ".key");
 		free(names[i]);
-		if (is_passed_over || stat(path, &at))
+		files->is_over = files->is_over || ++files->looked > SVID_FILES_MOST_NAMES;
+		if (files->is_over || is_passed_over || stat(path, &at))
 			continue;
 		if (S_ISREG(at.st_mode))
 			try_pair(files, path, name, &at);
@@ -154,7 +155,9 @@ int svid_files_find(const char *identities, const char *trust, struct svid_files
 	if (r)
 		why_set(why, r, "%s: %s", failed, strerror(-r));
 	else if (files.is_over)
-		r = why_set(why, -E2BIG, "%s: more than %d certificates and bundles", identities, SVID_FILES_MOST);
+		r = why_set(why, -E2BIG,
+			    "%s: more than %d certificates and bundles, or more than %d names: is this the folder?",
+			    identities, SVID_FILES_MOST, SVID_FILES_MOST_NAMES);
 	if (r) {
 		svid_files_release(&files);
 		return r;

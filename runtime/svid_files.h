@@ -16,7 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { SVID_FILES_DEPTH = 4, SVID_FILES_MOST = 4096, SVID_FILES_MOST_NAME = 255 };
+enum { SVID_FILES_DEPTH = 4, SVID_FILES_MOST = 4096, SVID_FILES_MOST_NAME = 255, SVID_FILES_MOST_NAMES = 32768 };
 
 struct svid_entry {
 	bool is_trust;		    /* bundle and CRL, not certificate and key */
@@ -28,7 +28,8 @@ struct svid_files {
 	struct arena *arena;
 	VEC(struct svid_entry) entries; /* in the order of names */
 	VEC(const char *) problems;	/* what was passed over and should not be */
-	bool is_over;			/* more than SVID_FILES_MOST */
+	bool is_over;			/* more than SVID_FILES_MOST, or SVID_FILES_MOST_NAMES looked at */
+	unsigned looked;		/* names */
 	uint64_t stamp;			/* of names, places, sizes and times: another, when anything changed */
 };
 

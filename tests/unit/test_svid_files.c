@@ -287,21 +287,33 @@ static void too_many(void **state)
 	assert_says(why.text, "more than 4096 certificates and bundles");
 }
 
+/* A link that leads out of here: what lies behind it is not walked through at every tick. */
+static void a_link_to_everything(void **state)
+{
+	(void)state;
+	char path[1024];
+	folder("id/many");
+	for (int i = 0; i < 256; i++) {
+		char name[64];
+		snprintf(name, sizeof(name), "id/many/%d", i);
+		file(name, "");
+	}
+	for (int i = 0; i < 256; i++) {
+		snprintf(path, sizeof(path), "%s/%d", identities, i);
+		assert_int_equal(symlink("many", path), 0);
+	}
+	assert_int_equal(svid_files_find(identities, trust, &files, &why), -E2BIG);
+	assert_says(why.text, "more than 32768 names: is this the folder?");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, prepare, finish)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(names_of_writers),
-		TEST(depth),
-		TEST(a_loop),
-		TEST(folders_that_are_not_there),
-		TEST(changes),
-		TEST(opened),
-		TEST(keys_that_others_read),
-		TEST(replaced_meanwhile),
-		TEST(bounds),
-		TEST(too_many),
+		TEST(names_of_writers),		  TEST(depth),	 TEST(a_loop),	 TEST(a_link_to_everything),
+		TEST(folders_that_are_not_there), TEST(changes), TEST(opened),	 TEST(keys_that_others_read),
+		TEST(replaced_meanwhile),	  TEST(bounds),	 TEST(too_many),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
