@@ -408,6 +408,14 @@ static __always_inline bool is_proxy(struct bpf_sock_addr *ctx)
 	return socket && socket->role == MESH_ROLE_PROXY;
 }
 
+/* The socket connects to its own workload: what it was opened for before, and disconnected from, is not meant. */
+static __always_inline void forget_opened(struct bpf_sock_addr *ctx)
+{
+	struct mesh_socket *socket = ctx->sk ? bpf_sk_storage_get(&sockets, ctx->sk, NULL, 0) : NULL;
+	if (socket)
+		socket->steered = socket->dst_port = socket->service_port = 0;
+}
+
 /* Returns what the hook returns: 1 lets the call go on. */
 static __always_inline int judge_opening(struct bpf_sock_addr *ctx, bool v6, bool datagram)
 {
@@ -433,8 +441,10 @@ static __always_inline int judge_opening(struct bpf_sock_addr *ctx, bool v6, boo
 		opening.bound = ctx->sk && ctx->sk->src_port;
 	}
 	enum opened opened = open_flow(&opening, caller, settings);
-	if (opened == OPENED_ASIDE)
+	if (opened == OPENED_ASIDE) {
+		forget_opened(ctx);
 		return 1;
+	}
 	if (opening.steered)
 		set_address(ctx, &flow->src, MESH_PORT_STEER, v6);
 	else if (opening.moved)
