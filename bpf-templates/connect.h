@@ -345,6 +345,9 @@ __noinline int open_flow(struct opening *opening, const struct mesh_netns *calle
 		flow->service_port = flow->dst_port;
 		flow->dst_port = vip->target;
 	} else {
+		/* It may be its own: that is seen when the packet leaves. */
+		if (address_is_of_link(&flow->dst))
+			return OPENED_ASIDE;
 		party_of_address(&flow->dst, &dst);
 		if (caller_is_self(caller, &dst))
 			return OPENED_ASIDE;

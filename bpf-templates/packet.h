@@ -84,14 +84,13 @@ __noinline int parse_packet(struct __sk_buff *skb, struct packet *packet)
 	case IPPROTO_ICMPV6:
 		return parse_transport(skb, 40, packet);
 	/* Hop-by-hop, routing, fragment, AH, destination options, mobility (IANA registry). */
-	case 0:
+	case IPPROTO_HOPOPTS:
 	case 43:
 	case 44:
 	case 51:
 	case 60:
 	case 135:
-		/* Multicast listener reports carry a router alert: they are ICMPv6 (RFC 3810). */
-		return is_multicast(&packet->dst) ? PARSED_OTHER : PARSED_OPTIONS;
+		return PARSED_OPTIONS;
 	default:
 		return PARSED_OTHER;
 	}
@@ -284,6 +283,18 @@ static __always_inline enum judged judge_udp(const struct mesh_control *settings
 	return flow.verdict ? JUDGED_PASS : JUDGED_DENY;
 }
 
+/* Who listens to what on this link: IGMP with its router alert (RFC 3376 section 4), and MLD behind a hop-by-hop
+ * header (RFC 3810 section 5). Of no other packet to a group. */
+static __always_inline bool is_membership(struct __sk_buff *skb, const struct packet *packet)
+{
+	__u8 next = 0;
+	if (!is_multicast(&packet->dst))
+		return false;
+	if (address_is_v4(&packet->dst))
+		return packet->protocol == IPPROTO_IGMP;
+	return packet->protocol == IPPROTO_HOPOPTS && !bpf_skb_load_bytes(skb, 40, &next, 1) && next == IPPROTO_ICMPV6;
+}
+
 /* A packet of an enrolled workload that the parser refuses. */
 static __always_inline enum judged refuse_packet(enum parsed parsed, const struct packet *packet)
 {
@@ -346,9 +357,15 @@ static __noinline enum judged judge_new(struct __sk_buff *skb, struct bpf_sock *
 		stat_add(MESH_STAT_FOREIGN_IDENTITY);
 		return JUDGED_DENY;
 	}
+	/* Steered, from the very port that it is steered to: it would be its own other end (RFC 9293 section 3.5). */
+	if (self == SELF_ALONE && leaves && packet.opens && packet.src_port == MESH_PORT_STEER && socket &&
+	    socket->steered) {
+		order_reset(&packet);
+		return JUDGED_DENY;
+	}
 	if (self == SELF_ALONE || !(packet.self.flags & MESH_PEER_ENROLLED))
 		return JUDGED_PASS;
-	if (leaves && is_multicast(&packet.dst) && parsed != PARSED)
+	if (leaves && parsed != PARSED && is_membership(skb, &packet))
 		return JUDGED_PASS;
 	if (parsed != PARSED)
 		return refuse_packet(parsed, &packet);

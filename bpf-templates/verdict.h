@@ -151,6 +151,12 @@ static __always_inline bool address_is_loopback(const struct mesh_address *addre
 	       (!address->part[3] || address->part[3] == bpf_htonl(1));
 }
 
+/* IPv6 link-local (RFC 4291 section 2.5.6): any process may take one beside its own, so that it names nobody. */
+static __always_inline bool address_is_of_link(const struct mesh_address *address)
+{
+	return (address->part[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
+}
+
 /* 1 where a < b (Hacker's Delight, section 2-12). */
 static __always_inline __u64 word_below(__u64 a, __u64 b)
 {
@@ -216,8 +222,8 @@ static __always_inline void party_of_peer(const struct mesh_peer *peer, struct p
 	party->endpoint = peer->endpoint;
 }
 
-/* Who has this address: a workload, else world or an external by its block. Global, so that the
- * verifier looks at it once; only scalars come back from one, so 0 always does. */
+/* Who has this address: a workload, else world or an external by its block; of a link-local one nobody knows. Global,
+ * so that the verifier looks at it once; only scalars come back from one, so 0 always does. */
 __noinline int party_of_address(const struct mesh_address *address, struct party *party)
 {
 	if (!address || !party)
@@ -227,6 +233,8 @@ __noinline int party_of_address(const struct mesh_address *address, struct party
 		party_of_peer(&peer, party);
 		return 0;
 	}
+	if (address_is_of_link(address))
+		return 0;
 	__u32 block = block_of(address);
 	if (block >= PLAN_BLOCKS)
 		return 0;

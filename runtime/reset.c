@@ -6,6 +6,7 @@
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
+#include <net/if.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -91,16 +92,36 @@ static int diag_find(int netlink, struct diag_request *request)
 	return 0;
 }
 
+static bool is_of_link(const uint8_t address[16])
+{
+	return address[0] == 0xfe && (address[1] & 0xc0) == 0x80;
+}
+
+/* A socket with a link-local address is one of an interface (RFC 4007 section 6). */
+static int diag_find_on_link(int netlink, struct diag_request *request)
+{
+	struct if_nameindex *all = if_nameindex();
+	int r = -ENOENT;
+	for (const struct if_nameindex *one = all; r && one && one->if_index; one++) {
+		request->body.id.idiag_if = one->if_index;
+		r = diag_find(netlink, request);
+	}
+	if_freenameindex(all);
+	return r;
+}
+
 static int destroy(void *context)
 {
-	struct diag_request request = request_of(context);
+	const struct mesh_tuple *tuple = context;
+	struct diag_request request = request_of(tuple);
+	bool on_link = is_of_link(tuple->local) || is_of_link(tuple->remote);
 	union diag_answer answer;
 	struct timeval patience = {.tv_sec = 1};
 	int netlink = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
 	if (netlink < 0)
 		return -errno;
 	setsockopt(netlink, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	int r = diag_find(netlink, &request);
+	int r = (on_link ? diag_find_on_link : diag_find)(netlink, &request);
 	if (!r) {
 		request.head.nlmsg_type = SOCK_DESTROY;
 		request.head.nlmsg_flags |= NLM_F_ACK;

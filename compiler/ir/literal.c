@@ -1,5 +1,7 @@
 #include "ir/literal.h"
 
+#include "base/address.h"
+
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <stdio.h>
@@ -60,6 +62,14 @@ struct address_range address_from_bytes(const uint8_t bytes[16])
 {
 	unsigned __int128 number = number_of(bytes);
 	return (struct address_range){.lo = number, .hi = number, .is_v6 = number >> 32 != 0xffff};
+}
+
+bool address_is_of_link(const struct address_range *range)
+{
+	uint8_t lo[16], hi[16];
+	address_bytes(range->lo, lo);
+	address_bytes(range->hi, hi);
+	return range->is_v6 && address_nature(lo) == NATURE_LINK_LOCAL && address_nature(hi) == NATURE_LINK_LOCAL;
 }
 
 const char *address_print(struct arena *arena, const struct address_range *range)

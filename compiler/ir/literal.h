@@ -22,6 +22,9 @@ enum address_fault address_read(const char *text, struct address_range *ret_rang
 const char *address_print(struct arena *arena, const struct address_range *range);
 /* The one address BYTES, v4 mapped. */
 struct address_range address_from_bytes(const uint8_t bytes[16]);
+/* IPv6 link-local, as a whole. Any process may take one beside its own, and it is the same on many links (RFC 4291
+ * section 2.5.6): it names nobody, and the kernel refuses it as unknown. */
+bool address_is_of_link(const struct address_range *range);
 void address_bytes(unsigned __int128 address, uint8_t ret_bytes[16]);
 
 /* spiffe://TRUST/ns/NS/sa/ACCOUNT of this trust domain. */

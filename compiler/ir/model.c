@@ -122,7 +122,7 @@ int model_decide(struct arena *arena, const struct policy *policy, const struct 
 	struct request normal = *request;
 	struct decision decision = {.arm = UINT32_MAX};
 	const char *why = NULL;
-	if (request->dst == CLASS_UNKNOWN) {
+	if (request->src == CLASS_UNKNOWN || request->dst == CLASS_UNKNOWN) {
 		decision.unknown = true;
 		*ret_decision = decision;
 		return 0;

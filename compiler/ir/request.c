@@ -222,6 +222,7 @@ static int from_word(struct reading *reading, const char *word)
 		return 0;
 	}
 	if (is_address(word, &range)) {
+		reading->request.src = address_is_of_link(&range) ? CLASS_UNKNOWN : CLASS_WORLD;
 		reading->request.block = policy_block(reading->policy, range.lo);
 		return 0;
 	}
@@ -283,6 +284,7 @@ static int take_from(struct reading *reading, const json_t *from)
 		reading->request.verified = json_is_true(verified) ? VERIFIED_YES : VERIFIED_NO;
 	if (!service && !ns && !spiffe && !address)
 		return refuse(reading, "'from' names nobody");
+	bool named = service || ns || spiffe;
 	reading->request.src = CLASS_WORLD;
 	int r = service || ns ? from_service(reading, service, ns) : 0;
 	if (!r && spiffe)
@@ -291,6 +293,8 @@ static int take_from(struct reading *reading, const json_t *from)
 		return r;
 	if (!is_address(address, &range))
 		return refuse(reading, "'%.60s' is not one address", address);
+	if (!named && address_is_of_link(&range))
+		reading->request.src = CLASS_UNKNOWN;
 	reading->request.block = policy_block(reading->policy, range.lo);
 	return 0;
 }
@@ -376,10 +380,11 @@ static bool has_address(const struct policy_service *service, unsigned __int128 
 }
 
 /* Behind an address of a service the port says which service is meant, and which port of its workload. */
-static int to_address(struct reading *reading, const char *text, unsigned __int128 address)
+static int to_address(struct reading *reading, const char *text, const struct address_range *range)
 {
 	const struct policy *policy = reading->policy;
-	bool is_service = false;
+	unsigned __int128 address = range->lo;
+	bool is_service = false, of_link = address_is_of_link(range);
 	for (size_t i = 0; i < policy->services.len && reading->port; i++) {
 		const struct policy_service *service = &policy->services.at[i];
 		if (!has_address(service, address))
@@ -395,7 +400,8 @@ static int to_address(struct reading *reading, const char *text, unsigned __int1
 		}
 	}
 	/* No such port at a service's address: the kernel refuses it as unknown. */
-	reading->request.dst = is_service ? CLASS_UNKNOWN : policy->block_dst.at[policy_block(policy, address)];
+	reading->request.dst =
+		is_service || of_link ? CLASS_UNKNOWN : policy->block_dst.at[policy_block(policy, address)];
 	return take_port(reading, text, NULL, 0);
 }
 
@@ -441,7 +447,7 @@ static int take_to(struct reading *reading, const json_t *to)
 		return take_port(reading, word, NULL, 0);
 	}
 	if (is_address(word, &range))
-		return to_address(reading, word, range.lo);
+		return to_address(reading, word, &range);
 	int r = find_name(reading, word, TO, &named);
 	if (r)
 		return r;

@@ -154,9 +154,9 @@ static bool check_reachable(struct checker *checker, const struct ast_text *text
 	return !flaw;
 }
 
-/* A block may reach over such addresses (0.0.0.0/0), and an external may be one of those that answer on a
- * link or to many; but no packet that a policy decides about has loopback or nobody at its other end, and
- * none comes from many. */
+/* A block may reach over such addresses (0.0.0.0/0), and an external may be one of those that answer on an
+ * IPv4 link or to many; but no packet that a policy decides about has loopback or nobody at its other end, and
+ * none comes from many. Every process has an IPv6 link-local address beside its own, so that those name nobody. */
 static void check_meets_packets(struct checker *checker, const struct ast_decl *decl, const struct ast_text *text,
 				const struct address_range *range)
 {
@@ -164,7 +164,7 @@ static void check_meets_packets(struct checker *checker, const struct ast_decl *
 	bool is_source = decl->kind == DECL_CIDR;
 	bool never = nature == NATURE_UNSPECIFIED || nature == NATURE_LOOPBACK ||
 		     (is_source && (nature == NATURE_MULTICAST || nature == NATURE_BROADCAST));
-	if (never && nature_of(range->hi) == nature)
+	if ((never && nature_of(range->hi) == nature) || address_is_of_link(range))
 		diag_add(checker->diags, DIAG_BAD_ADDRESS, text->span, "'%s' %s", text->text, address_flaw(nature))
 			->note = is_source ? "no packet that is decided about comes from there"
 					   : "no packet that is decided about goes there";

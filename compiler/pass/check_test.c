@@ -1,6 +1,8 @@
 /* Routes and tests: what refers to the ports and subsets of one service. */
 #include "pass/check.h"
 
+#include "base/address.h"
+
 enum { SPLIT_LIMIT = 64 };
 
 /* ---- Routes ------------------------------------------------------------------------------------- */
@@ -85,6 +87,9 @@ static void check_address(struct checker *checker, const struct ast_ref *ref)
 	if (fault != ADDRESS_FINE || range.is_cidr)
 		diag_add(checker->diags, fault == ADDRESS_MAPPED ? DIAG_MAPPED_ADDRESS : DIAG_BAD_ADDRESS, ref->span,
 			 "'%s' is not one address", ref->name.text);
+	else if (address_is_of_link(&range))
+		diag_add(checker->diags, DIAG_BAD_ADDRESS, ref->span, "'%s' %s", ref->name.text,
+			 address_flaw(NATURE_LINK_LOCAL));
 }
 
 static void check_test_port(struct checker *checker, const struct ast_expect *expect, const struct ast_decl *to)
@@ -201,6 +206,8 @@ static void check_expect(struct checker *checker, struct ast_decl *test, struct 
 			 "a test is of one destination: a service, an external, world or an address");
 		return;
 	}
+	if (strcmp(expect->what, "audit") == 0 && !expect->by.text)
+		diag_add(checker->diags, DIAG_BAD_TEST, expect->span, "which audit? Write `expect audit by RULE`");
 	check_test_port(checker, expect, decl);
 	check_with(checker, test, expect, decl);
 	if (strcmp(expect->what, "subset") == 0) {

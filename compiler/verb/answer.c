@@ -104,7 +104,8 @@ const char *answer_text(struct run *run, const struct decision *decision)
 	if (decision->refused)
 		return arena_printf(run->arena, "deny: malformed, %s", decision->why_refused);
 	if (decision->unknown)
-		return "deny by 'unknown': no service has this port at its address";
+		return "deny by 'unknown': the address is nobody's (no service has this port there, or it is "
+		       "link-local)";
 	if (decision->plaintext)
 		return arena_printf(run->arena, "deny by 'plaintext': %s, but only with a certificate (mtls strict)",
 				    allower_text(run, decision));

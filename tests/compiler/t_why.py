@@ -66,6 +66,9 @@ def flow_cases(digest):
     yield "a foreign workload", {"from": {"address": "10.1.0.7", "service": "other"}}, "default", "verdict", False
     yield "of the node", {"from": {"service": "node"}}, "default", "verdict", False
     yield "no port of the service", {"rule": "unknown", "verdict": "deny", "to": {"service": "unknown"}, "asked": vip}, "unknown", None, False
+    nobody = {"rule": "unknown", "verdict": "deny", "passed": False, "where": None}
+    yield "from a link-local address", {**nobody, "from": {"address": "fe80::1", "service": "unknown"}}, "unknown", None, False
+    yield "to a link-local address", {**nobody, "to": {"address": "fe80::1", "port": 80, "service": "unknown"}}, "unknown", None, False
     yield "to an external", {"to": {"address": "203.0.113.7", "port": 443, "service": "shop/stripe"}}, "default", "rule", False
     yield "to the world", {"from": {"service": "shop/ledger"}, "to": {"address": "192.0.2.1", "port": 443, "service": "world"}}, "no-world", "verdict", False
 

@@ -29,6 +29,25 @@ external bad { cidr 10.77.0.31/32, fd77::31/128; tcp 8080; udp 5353; }
 allow serve: from client to web port 8080;
 deny no-bad: from any to bad;
 MESH
+policy welcome 2 <<'MESH'
+mesh shop: trust "shop.example", ingress deny, egress allow;
+mtls off because "one machine";
+namespace shop;
+service client { workload app == "client"; tcp 9000; }
+service stranger { workload app == "stranger"; tcp 9000; }
+service web { workload app == "web"; tcp 8080; tcp 7779; udp 5353; }
+allow open: from any to web;
+deny not-stranger: from stranger to web;
+MESH
+policy inside 2 <<'MESH'
+mesh shop: trust "shop.example", ingress deny, egress deny;
+mtls off because "one machine";
+namespace shop;
+service client { workload app == "client"; tcp 9000; }
+service stranger { workload app == "stranger"; tcp 9000; }
+service web { workload app == "web"; tcp 8080; tcp 7779; udp 5353; }
+allow serve: from client to web;
+MESH
 inventory <<'END'
 shop client app=client 10.77.0.11,fd77::11
 shop stranger app=stranger 10.77.0.12,fd77::12
@@ -105,6 +124,55 @@ sleep 0.5
 apply closed
 wait $HELD
 expect "a switch that denies its connections resets them" reset "$(tail -1 "$NODE/log/held" | cut -d' ' -f1)"
+
+# ---- Link-local: every process has such an address, and it names nobody -------------------------------
+apply welcome
+expect "who is allowed by his own address" "got" "$(try client 'S.sendto(b"x\n", ("fd77::21", 5353)); S.recv(99); print("got")')"
+OTHER=$(ip -n "$(node_netns outside)" -6 -br addr show dev eth0 scope link | grep -o 'fe80:[0-9a-f:]*')
+before=$(date +%s%N)
+shut "a deny is not passed by another name: link-local, TCP" "$(try stranger "T.settimeout(3); T.connect(('$LOCAL', 8080, 0, eth0)); T.send(b'x\n'); print(T.recv(99))")"
+expect_true "... told at once" "$((($(date +%s%N) - before) / 1000000)) ms" test $((($(date +%s%N) - before) / 1000000)) -lt 1000
+expect_true "... as unknown" "$(last_flow --from stranger)" flows_have "f['rule'] == 'unknown' and f['from'].get('workload') == 'shop/stranger' and f['to'].get('address') == '$LOCAL'"
+shut "... MPTCP" "$(try stranger "M = socket.socket(10, socket.SOCK_STREAM, 262); M.settimeout(0.5); M.connect(('$LOCAL', 8080, 0, eth0)); M.send(b'x\n'); print(M.recv(99))")"
+shut "... UDP" "$(try stranger "S.sendto(b'x\n', ('$LOCAL', 5353, 0, eth0)); print(S.recv(99))")"
+shut "... from one's own link-local to a global one" "$(try stranger "S.bind(('$OWN', 5002, 0, eth0)); S.sendto(b'x\n', ('fd77::21', 5353)); print(S.recv(99))")"
+shut "... to all nodes" "$(try stranger "S.sendto(b'x\n', ('ff02::1', 5353, 0, eth0)); print(S.recv(99))")"
+shut "from outside the mesh, too: \`any\` is whoever has a name" "$(try outside "S.bind(('$OTHER', 0, 0, eth0)); S.sendto(b'x\n', ('$LOCAL', 5353, 0, eth0)); print(S.recv(99))")"
+expect "itself by link-local, still" got "$(try web "T.connect(('$LOCAL', 8080, 0, eth0)); T.send(b'x\n'); T.recv(99); print('got')")"
+
+# ---- To a group: as many ways as there are -------------------------------------------------------------
+apply inside
+node_spawn outside /usr/bin/python3 -uc '
+import socket, struct
+four, six = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+lite = socket.socket(socket.AF_INET, socket.SOCK_DGRAM, 136)
+eth0 = socket.if_nametoindex("eth0")
+for sock, port in ((four, 9999), (lite, 9998)):
+    sock.bind(("", port))
+    sock.setsockopt(0, socket.IP_ADD_MEMBERSHIP, socket.inet_aton("239.1.1.1") + struct.pack("4si", bytes(4), eth0))
+six.bind(("::", 9997))
+six.setsockopt(41, socket.IPV6_JOIN_GROUP, socket.inet_pton(10, "ff15::7") + struct.pack("i", eth0))
+import select
+print("listens")
+while True:
+    for sock in select.select([four, six, lite], [], [])[0]:
+        print("heard", sock.recv(99).decode())'
+HEARS=$NODE/log/outside.log
+node_wait grep -q listens "$HEARS" || fail "to a group" "nobody listens"
+for text in plain options lite six hop; do
+	case $text in
+	plain) how='D.sendto(b"plain", ("239.1.1.1", 9999))' ;;
+	options) how='D.setsockopt(0, 4, b"\1\1\1\0"); D.sendto(b"options", ("239.1.1.1", 9999))' ;;
+	lite) how='L = socket.socket(2, 2, 136); L.sendto(b"lite", ("239.1.1.1", 9998))' ;;
+	six) how='S.sendto(b"six", ("ff15::7", 9997, 0, eth0))' ;;
+	hop) how='S.setsockopt(41, 54, bytes([0, 0, 1, 4, 0, 0, 0, 0])); S.sendto(b"hop", ("ff15::7", 9997, 0, eth0))' ;;
+	esac
+	try outside "$how" >/dev/null
+	node_wait grep -q "heard $text" "$HEARS" || fail "to a group: $text" "the receiver does not hear what it should: $(tail -2 "$HEARS")"
+	shut "egress deny, to a group: $text" "$(try client "$how; print('sent')")"
+done
+sleep 0.2
+expect "... and nobody heard of it" 5 "$(grep -c heard "$HEARS")"
 
 # What was opened while the glass was broken is judged when it is mended.
 meshd_ask off >/dev/null

@@ -131,6 +131,19 @@ print(told(lambda: socket.create_connection(("10.77.0.31", 15008), 2)))'
 expect "questions on sockets of its own are none, the proxy's doors are shut to it, and so is another's tunnel port" \
 	"ENOPROTOOPT ENOTSUP closed closed closed ECONNREFUSED" "$(inside)"
 
+# Its own other end: what it sends would come back to it as the answer.
+expect "from the port that it is steered to" "refused" "$(node_in client timeout 5 /usr/bin/python3 -c '
+import socket
+one = socket.socket()
+one.settimeout(3)
+one.bind(("", 15001))
+try:
+    one.connect(("10.77.0.31", 8080))
+    one.send(b"x\n")
+    print("got", one.recv(99))
+except (ConnectionRefusedError, ConnectionResetError, ConnectionAbortedError):
+    print("refused")')"
+
 # ---- What status says --------------------------------------------------------------------------------
 hold counted client 20 tcp 10.77.0.31 8080
 node_wait eval '[ "$(status "s[\"mtls\"].get(\"connections\", 0) >= 2 and s[\"mtls\"].get(\"tunnels\", 0) >= 2")" = True ]'
