@@ -175,8 +175,11 @@ static uint32_t context_of(struct walk *walk, const struct pair_target *target, 
 	memset(&context, 0, sizeof(context)); /* compared as bytes */
 	context.opaque = opaque;
 	context.fields = diagram_dst(pair->diagrams[asked], target->dst[asked])->fields;
-	for (int side = 0; side < SIDES; side++)
-		context.default_allows[side] = pair->runs[side]->policy->defaults.at[target->dst[side]] != VERDICT_DENY;
+	for (int side = 0; side < SIDES; side++) {
+		enum policy_verdict verdict = pair->runs[side]->policy->defaults.at[target->dst[side]];
+		context.default_allows[side] = verdict != VERDICT_DENY;
+		context.default_audits[side] = verdict == VERDICT_AUDIT;
+	}
 	for (size_t i = walk->contexts.len; i-- > 0;)
 		if (memcmp(&walk->contexts.at[i], &context, sizeof(context)) == 0)
 			return i;

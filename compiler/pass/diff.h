@@ -10,7 +10,9 @@
 #define DIFF_DEFAULT_ALLOW 0xfffffffeu
 #define DIFF_MALFORMED 0xfffffffdu /* cannot be read, and only a request could decide */
 
-enum diff_change { DIFF_WIDENED, DIFF_NARROWED, DIFF_MOVED, DIFF_MTLS };
+/* AUDITED: what a rule allows on one side, a default of `audit` lets through on the other. It is told as a note, and is
+ * no difference. */
+enum diff_change { DIFF_WIDENED, DIFF_NARROWED, DIFF_MOVED, DIFF_MTLS, DIFF_AUDITED };
 
 struct diff_outcome {
 	enum diff_change change;
@@ -90,7 +92,8 @@ int diff_make(struct pair *pair, struct diff *ret_diff);
 void diff_definitions(struct diff *diff);
 void diff_mtls(struct diff *diff);
 
-/* pass/diff_notes.c: audits, defaults of `audit` against `allow`, dates of mTLS. */
+/* pass/diff_notes.c: audits, defaults of `audit` against `allow` and against rules, dates of mTLS. Takes out the groups
+ * that are AUDITED. */
 void diff_notes(struct diff *diff);
 
 /* pass/diff_words.c: the fewest words for exactly these. */

@@ -114,6 +114,32 @@ static void compare_defaults(struct diff *diff, enum policy_verdict old, enum po
 		     new == VERDICT_AUDIT ? "audit" : "allow", old == VERDICT_AUDIT ? "audit" : "allow");
 }
 
+static const char *few(const struct diff *diff, struct diff_words words)
+{
+	const char *text = "";
+	for (size_t i = 0; i < words.at.len && i < NAMES_MOST; i++)
+		text = arena_printf(diff->arena, "%s%s%s", text, i ? ", " : "", words.at.at[i]);
+	return words.at.len > NAMES_MOST ? arena_printf(diff->arena, "%s and others", text) : text;
+}
+
+/* Whoever makes the default `deny` one day takes the one, and not the other. */
+static void take_out_audited(struct diff *diff)
+{
+	size_t kept = 0;
+	for (size_t i = 0; i < diff->groups.len; i++) {
+		struct diff_group *group = &diff->groups.at[i];
+		if (group->outcome.change != DIFF_AUDITED) {
+			diff->groups.at[kept++] = *group;
+			continue;
+		}
+		bool now = group->outcome.by[NEW] == DIFF_DEFAULT_ALLOW;
+		note(diff, "from %s to %s: allowed by %s, was by %s",
+		     few(diff, diff_source_words(diff, group->sources)), few(diff, diff_target_words(diff, group)),
+		     now ? "a default of audit" : "a rule", now ? "a rule" : "a default of audit");
+	}
+	diff->groups.len = kept;
+}
+
 /* ---- Dates ---------------------------------------------------------------------------------------- */
 
 /* By the scope, as DECL writes it. */
@@ -157,5 +183,6 @@ void diff_notes(struct diff *diff)
 	compare_audits(diff);
 	compare_defaults(diff, VERDICT_ALLOW, VERDICT_AUDIT);
 	compare_defaults(diff, VERDICT_AUDIT, VERDICT_ALLOW);
+	take_out_audited(diff);
 	compare_dates(diff);
 }

@@ -78,6 +78,17 @@ static uint32_t shares_of(const struct walk *walk, const struct tuple *tuple, en
 	return arm == TERMINAL_DEFAULT ? 0 : walk->arms[side].at[arm];
 }
 
+/* The side on which a default of `audit` lets through what a rule of the other allows; SIDES: none. */
+static enum side audited_side(const struct walk *walk, const struct tuple *tuple, const uint32_t by[SIDES])
+{
+	const bool *audits = walk->contexts.at[tuple->context].default_audits;
+	bool by_default[] = {by[OLD] == DIFF_DEFAULT_ALLOW, by[NEW] == DIFF_DEFAULT_ALLOW};
+	if (by_default[OLD] == by_default[NEW])
+		return SIDES;
+	enum side side = by_default[OLD] ? OLD : NEW;
+	return audits[side] ? side : SIDES;
+}
+
 bool walk_outcome(struct walk *walk, const struct tuple *tuple, bool l7, uint32_t *ret_outcome)
 {
 	struct diff_outcome outcome = {.l7 = l7};
@@ -96,11 +107,19 @@ bool walk_outcome(struct walk *walk, const struct tuple *tuple, bool l7, uint32_
 		return true;
 	if (!diagram_is_terminal(tuple->at[WALK_ROUTE + OLD]) || !diagram_is_terminal(tuple->at[WALK_ROUTE + NEW]))
 		return false;
-	outcome.change = DIFF_MOVED;
+	enum side audited = audited_side(walk, tuple, outcome.by);
 	for (int side = 0; side < SIDES; side++)
 		outcome.by[side] = shares_of(walk, tuple, side);
-	if (outcome.by[OLD] != outcome.by[NEW])
+	if (outcome.by[OLD] != outcome.by[NEW]) {
+		outcome.change = DIFF_MOVED;
 		*ret_outcome = walk_intern(walk, &outcome);
+	} else if (audited != SIDES) {
+		outcome.change = DIFF_AUDITED;
+		/* Not by which rule: there may be as many as sources. */
+		outcome.by[audited] = DIFF_DEFAULT_ALLOW;
+		outcome.by[!audited] = TERMINAL_ALLOW;
+		*ret_outcome = walk_intern(walk, &outcome);
+	}
 	return true;
 }
 

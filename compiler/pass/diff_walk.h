@@ -25,7 +25,7 @@ void tuples_put(struct arena *arena, struct tuples *tuples, const struct tuple *
 
 /* What a terminal means depends on the destination. */
 struct context {
-	bool default_allows[SIDES];
+	bool default_allows[SIDES], default_audits[SIDES];
 	bool opaque; /* these ports carry no requests: every string field is absent */
 	const struct diagram_fields *fields;
 };
