@@ -133,8 +133,9 @@ static void take_out_audited(struct diff *diff)
 			continue;
 		}
 		bool now = group->outcome.by[NEW] == DIFF_DEFAULT_ALLOW;
-		note(diff, "from %s to %s: allowed by %s, was by %s",
+		note(diff, "from %s to %s, %s: %sallowed by %s, was by %s",
 		     few(diff, diff_source_words(diff, group->sources)), few(diff, diff_target_words(diff, group)),
+		     few(diff, diff_port_words(diff, &group->ports)), group->outcome.l7 ? "some requests " : "",
 		     now ? "a default of audit" : "a rule", now ? "a rule" : "a default of audit");
 	}
 	diff->groups.len = kept;

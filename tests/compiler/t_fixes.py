@@ -133,6 +133,10 @@ def check_redundant(folder):
     expect("fix: of each two one goes", have == HEAD + services + "".join(m[m.index("\n") + 1:] for m in many) + TAIL, have[-300:])
     folder.write("p.mesh", HEAD + EACH + TAIL)
     expect("fix: of two one goes, and it is said", folder.run("check", "--fix", "p.mesh")[2].endswith("\n1 fix made\n"))
+    # Two that say the same, above a default that only audits: one stays, for the day on which it denies.
+    audit = HEAD.replace("ingress deny, egress deny", "ingress audit, egress audit") + "allow a: from s to world;\nallow b: from s to world;\n" + TAIL
+    have = fixed(folder, "above a default of audit", audit)
+    expect("fix: a rule is not left to a default of audit", have.count("to world") == 1, have)
     inner = 'allow a: from h to h when http.method == "GET";\nallow b: from h to h when http.method in {"GET", "PUT"};\n'
     folder.write("p.mesh", HEAD + inner + TAIL)
     expect("what is inside of another is redundant", codes(folder, "p.mesh").count("M0704") == 1)
