@@ -156,6 +156,22 @@ static void check_shown(struct checker *checker, const struct ast_decl *test, co
 		diag_add(checker->diags, DIAG_BAD_TEST, with->span, "this source shows no certificate");
 }
 
+/* A request has one method, one host, one path; grpc.method is its path. A header may come twice. */
+static void check_said_once(struct checker *checker, const struct ast_with *all, const struct ast_with *with)
+{
+	enum field field = field_find(with->name.text);
+	for (const struct ast_with *before = all; before != with; before = before->next) {
+		enum field other = field_find(before->name.text);
+		bool path = (field == FIELD_PATH && other == FIELD_GRPC_METHOD) ||
+			    (field == FIELD_GRPC_METHOD && other == FIELD_PATH);
+		if (field == FIELDS || field_type(field) == FIELD_TYPE_KEYED || (field != other && !path))
+			continue;
+		diag_add(checker->diags, DIAG_BAD_TEST, with->span, "a request has one '%s': '%s' says it already",
+			 with->name.text, before->name.text);
+		return;
+	}
+}
+
 static void check_with(struct checker *checker, const struct ast_decl *test, const struct ast_expect *expect,
 		       const struct ast_decl *to)
 {
@@ -172,6 +188,7 @@ static void check_with(struct checker *checker, const struct ast_decl *test, con
 		/* Any value is fine: a malformed request is one too. */
 		struct ast_expr atom = {.name = with->name, .key = with->key, .op = AST_LIKE, .span = with->span};
 		l7 |= field == FIELDS || field_is_l7(field);
+		check_said_once(checker, expect->with, with);
 		if (field == FIELD_VERIFIED)
 			check_shown(checker, test, expect, to, with, &speaks);
 		else if (field < FIELDS && !field_is_l7(field))

@@ -43,6 +43,16 @@ void check_selector(struct checker *checker, const struct ast_expr *expr)
 
 /* ---- Conditions --------------------------------------------------------------------------------- */
 
+/* WORD is a slip of the finger away from FIELD, and from no other: `ucp.port` may be either. */
+static bool is_only_slip(const char *word, const char *field, const char *const names[FIELDS])
+{
+	unsigned distance = diag_distance(word, field);
+	bool only = distance <= 2;
+	for (int i = 0; i < FIELDS; i++)
+		only = only && (strcmp(names[i], field) == 0 || diag_distance(word, names[i]) >= distance + 2);
+	return only;
+}
+
 static void unknown_field(struct checker *checker, const struct ast_expr *expr)
 {
 	const char *names[FIELDS];
@@ -51,8 +61,7 @@ static void unknown_field(struct checker *checker, const struct ast_expr *expr)
 	struct diag *diag =
 		diag_add(checker->diags, DIAG_UNKNOWN_FIELD, expr->name.span, "unknown field '%s'", expr->name.text);
 	diag->fix = diag_nearest(expr->name.text, names, FIELDS);
-	/* There are few fields, and no two are as near as a slip of the finger. */
-	diag->fix_sure = diag->fix && diag_distance(expr->name.text, diag->fix) <= 2;
+	diag->fix_sure = diag->fix && is_only_slip(expr->name.text, diag->fix, names);
 	diag->fix_span = (struct span){expr->name.span.file, expr->name.span.offset, strlen(expr->name.text)};
 }
 
@@ -95,6 +104,20 @@ static void check_port_values(struct checker *checker, const struct ast_expr *ex
 		check_ranges(checker, expr->numbers);
 }
 
+/* Case counts (RFC 9110 section 9.1): `get` is another method than GET, and none that anybody sends. */
+static void check_method(struct checker *checker, const struct ast_text *value)
+{
+	char *upper = arena_copy(checker->arena, value->text, strlen(value->text));
+	for (char *at = upper; *at; at++)
+		*at = toupper((unsigned char)*at);
+	if (strcmp(upper, value->text) == 0)
+		return;
+	struct diag *diag = diag_add(checker->diags, DIAG_BAD_VALUE, value->span,
+				     "no request matches this: methods are written in capitals");
+	diag->fix = arena_printf(checker->arena, "\"%s\"", upper);
+	diag->fix_span = value->span;
+}
+
 static void check_text_values(struct checker *checker, const struct ast_expr *expr, enum field field)
 {
 	if (expr->op == AST_RANGE)
@@ -110,6 +133,8 @@ static void check_text_values(struct checker *checker, const struct ast_expr *ex
 			continue; /* the pattern is read by the decide pass */
 		if (!literal_normal(checker->arena, field, value->text, &why))
 			diag_add(checker->diags, DIAG_BAD_VALUE, value->span, "no request matches this: %s", why);
+		else if (field == FIELD_METHOD)
+			check_method(checker, value);
 	}
 }
 

@@ -5,11 +5,14 @@
 #include "ir/literal.h"
 #include "pass/removal.h"
 
+#include <ctype.h>
+
 struct naming {
 	struct run *run;
-	struct table used;   /* by qualified name; subsets "ns/service/subset" */
-	struct table spaces; /* namespaces that a rule reaches into */
-	bool any;	     /* `to any` */
+	struct table used;	    /* by qualified name; subsets "ns/service/subset" */
+	struct table spaces;	    /* namespaces that a rule reaches into */
+	VEC(const char *) declared; /* namespaces that something is declared in */
+	bool any;		    /* `to any` */
 };
 
 /* ---- Names ---------------------------------------------------------------------------------------- */
@@ -115,6 +118,66 @@ static void check_used(struct naming *naming, const struct ast_decl *decl)
 			 kinds[decl->kind], decl->name.text);
 }
 
+/* ---- Namespaces ----------------------------------------------------------------------------------- */
+
+static void note_declared(struct naming *naming, const struct ast_decl *decl)
+{
+	for (size_t i = 0; i < naming->declared.len; i++)
+		if (strcmp(naming->declared.at[i], decl->ns) == 0)
+			return;
+	vec_push(naming->run->arena, &naming->declared, decl->ns);
+}
+
+/* Two letters exchanged, one left out or too many. Not one for another, nor a digit more: team-a and team-b, v1 and
+ * v10 are two names. */
+static bool is_slip(const char *name, const char *near)
+{
+	size_t len = strlen(name), near_len = strlen(near);
+	if (len == near_len)
+		return diag_distance(name, near) == 2;
+	return !isdigit((unsigned char)(len > near_len ? name : near)[(len > near_len ? len : near_len) - 1]);
+}
+
+static void check_space(struct naming *naming, const struct ast_ref *ref, bool is_scope)
+{
+	if (ref->kind != REF_NAMESPACE)
+		return;
+	const char *near = diag_nearest(ref->name.text, naming->declared.at, naming->declared.len);
+	if (near && strcmp(near, ref->name.text) == 0)
+		return;
+	if (near && !is_slip(ref->name.text, near))
+		near = NULL;
+	if (!near && !is_scope)
+		return;
+	struct diag *diag = diag_add(&naming->run->diags, DIAG_NOTHING_DECLARED, ref->name.span,
+				     "nothing is declared in namespace '%s'%s", ref->name.text,
+				     is_scope ? ": this mode is nobody's" : "");
+	diag->fix = near;
+	diag->fix_span = ref->name.span;
+}
+
+static void check_party_spaces(struct naming *naming, const struct ast_party *party)
+{
+	for (const struct ast_ref *ref = party ? party->in : NULL; ref; ref = ref->next)
+		check_space(naming, ref, false);
+	for (const struct ast_ref *ref = party ? party->out : NULL; ref; ref = ref->next)
+		check_space(naming, ref, false);
+}
+
+static void check_spaces(struct naming *naming, const struct ast_decl *decl)
+{
+	check_party_spaces(naming, decl->from);
+	check_party_spaces(naming, decl->to);
+	for (const struct ast_arm *arm = decl->arms; arm; arm = arm->next)
+		check_party_spaces(naming, arm->from);
+	for (const struct ast_expect *expect = decl->expects; expect; expect = expect->next) {
+		check_party_spaces(naming, expect->from);
+		check_party_spaces(naming, expect->to);
+	}
+	for (const struct ast_ref *ref = decl->kind == DECL_MTLS ? decl->scope : NULL; ref; ref = ref->next)
+		check_space(naming, ref, true);
+}
+
 /* ---- Headers -------------------------------------------------------------------------------------- */
 
 /* Asks for VALUE as a member of the list that a repeated header becomes. NULL: it would need escapes. */
@@ -184,10 +247,14 @@ static void check_addresses(struct run *run, const struct ast_decl *service)
 void lint_names(struct run *run)
 {
 	struct naming naming = {.run = run, .used = {.arena = run->arena}, .spaces = {.arena = run->arena}};
-	for (const struct ast_decl *decl = run->ast->first; decl; decl = decl->next)
+	for (const struct ast_decl *decl = run->ast->first; decl; decl = decl->next) {
 		use_decl(&naming, decl);
+		if (decl->ns && (decl->kind == DECL_SERVICE || decl->kind == DECL_EXTERNAL))
+			note_declared(&naming, decl);
+	}
 	for (const struct ast_decl *decl = run->ast->first; decl; decl = decl->next) {
 		check_used(&naming, decl);
+		check_spaces(&naming, decl);
 		if (decl->kind == DECL_SERVICE)
 			check_addresses(run, decl);
 	}
