@@ -3,6 +3,7 @@
 #include "pass/lint.h"
 
 #include "pass/cover.h"
+#include "pass/place.h"
 #include "pass/removal.h"
 
 enum {
@@ -316,11 +317,27 @@ static void check_probes(struct linter *linter)
 			 left_out.at[i]->name);
 }
 
+/* Told before anybody has built on it: one note for all that `compile` would refuse. */
+static void check_enforceable(struct run *run)
+{
+	struct run trial = *run;
+	trial.diags = (struct diags){.arena = run->arena, .sources = &run->sources};
+	if (!place_check_enforceable(&trial))
+		return;
+	size_t count = trial.diags.all.len;
+	const struct diag *first = &trial.diags.all.at[0];
+	diag_add(&run->diags, DIAG_NOT_YET, first->spans[0],
+		 "%zu statement%s cannot be compiled for a node of this version%s", count, count == 1 ? "" : "s",
+		 count == 1 ? "" : ", this one first")
+		->note = first->message;
+}
+
 void lint(struct run *run)
 {
 	struct linter linter = {.run = run, .policy = run->policy};
 	size_t before = run->diags.all.len;
 	lint_names(run);
+	check_enforceable(run);
 	if (build(&linter)) {
 		check_idle(&linter);
 		check_audits(&linter);
