@@ -9,8 +9,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FOLDER_DEPTH = 16, FOLDER_FILES = 4096 };
-
 /* RFC 3629: no overlong forms, no surrogates. Control characters are the parser's to refuse, by their place;
  * with a NUL in it this is no text at all. */
 static bool is_text(const unsigned char *text, size_t len)
@@ -154,6 +152,12 @@ static int open_file(const char *path, int *ret_fd)
 	return r;
 }
 
+static int unread(struct sources *sources, const char *path, int r)
+{
+	sources->unread = arena_copy(sources->arena, path, strlen(path));
+	return r;
+}
+
 static int read_file(struct sources *sources, const char *path)
 {
 	int fd = -1, r = open_file(path, &fd);
@@ -166,9 +170,7 @@ static int read_file(struct sources *sources, const char *path)
 		fclose(in);
 	else if (fd >= 0)
 		close(fd);
-	if (r)
-		sources->unread = arena_copy(sources->arena, path, strlen(path));
-	return r;
+	return r ? unread(sources, path, r) : 0;
 }
 
 static int name_compare(const void *left, const void *right)
@@ -178,11 +180,11 @@ static int name_compare(const void *left, const void *right)
 
 static int read_folder(struct sources *sources, const char *path, int depth, size_t *count)
 {
-	if (depth > FOLDER_DEPTH)
-		return -ELOOP;
+	if (depth > SOURCE_FOLDER_DEPTH)
+		return unread(sources, path, -EMLINK);
 	DIR *folder = opendir(path);
 	if (!folder)
-		return -errno;
+		return unread(sources, path, -errno);
 	VEC(const char *) names = {0};
 	for (struct dirent *entry; (entry = readdir(folder));)
 		if (entry->d_name[0] != '.')
@@ -200,13 +202,12 @@ static int read_folder(struct sources *sources, const char *path, int depth, siz
 		if (stat(inner, &st)) {
 			if (!is_policy)
 				continue;
-			sources->unread = inner;
-			return errno == ENOENT ? -ENOLINK : -errno; /* a link to nowhere */
+			return unread(sources, inner, errno == ENOENT ? -ENOLINK : -errno); /* a link to nowhere */
 		}
 		if (S_ISDIR(st.st_mode)) {
 			r = read_folder(sources, inner, depth + 1, count);
 		} else if (is_policy) {
-			r = ++*count > FOLDER_FILES ? -E2BIG : read_file(sources, inner);
+			r = ++*count > SOURCE_FOLDER_FILES ? -E2BIG : read_file(sources, inner);
 		}
 		if (r)
 			return r;

@@ -26,11 +26,16 @@ struct sources {
 	const char *unread; /* behind an error of sources_read: which path it was */
 };
 
-enum { SOURCE_LIMIT_BYTES = 16 << 20 }; /* of all files together */
+enum {
+	SOURCE_LIMIT_BYTES = 16 << 20, /* of all files together */
+	SOURCE_FOLDER_DEPTH = 16,      /* folders in a folder */
+	SOURCE_FOLDER_FILES = 4096,
+};
 
 /* Reads PATH: a file, a folder (its *.mesh files, recursive, in byte order of their names), or "-".
  * -E2BIG over the limit, -EILSEQ where a file is not UTF-8 text, -EINVAL where it is no regular file (what
- * stands behind a descriptor may be anything), -ENOENT for a folder without policy, else the negative errno. */
+ * stands behind a descriptor may be anything), -ENOENT for a folder without policy, -EMLINK where folders go deeper
+ * than SOURCE_FOLDER_DEPTH, else the negative errno. */
 int sources_read(struct sources *sources, const char *path);
 
 /* Adds text already in memory. Returns the file's number. */

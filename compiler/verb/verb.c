@@ -36,8 +36,10 @@ static const char *why_unread(int r)
 		return "the policy is larger than 16 MiB or 4096 files";
 	case -EILSEQ:
 		return "this is no UTF-8 text";
-	case -ELOOP:
-		return "folders nested too deep";
+	case -EMLINK:
+		return "folders nested too deep, more than 16 within the one that was named; name the folder that "
+		       "holds "
+		       "the policy (does a link lead back?)";
 	case -EINVAL:
 		return "this is no regular file; a policy is a file, a folder or - for standard input";
 	case -ENOLINK:
@@ -59,7 +61,9 @@ static int read_all(struct run *run, int pathc, char **paths)
 {
 	if (!pathc)
 		return verb_cannot("which policy? Name files, folders or - for standard input");
-	for (int i = 0; i < pathc; i++) {
+	for (int i = 0, piped = 0; i < pathc; i++) {
+		if (strcmp(paths[i], "-") == 0 && piped++)
+			return verb_cannot("standard input can be read once, and - stands there twice");
 		int r = sources_read(&run->sources, paths[i]);
 		if (r == -ENOENT && access(paths[i], F_OK) == 0)
 			return verb_cannot("%s: no .mesh file in this folder", paths[i]);
