@@ -58,8 +58,20 @@ struct diag *diag_add(struct diags *diags, enum diag_code code, struct span span
 	};
 	diags->errors += diag.severity == DIAG_ERROR;
 	diags->warnings += diag.severity == DIAG_WARNING;
+	if (diag.severity == DIAG_ERROR && diags->errors > DIAG_ERRORS_KEPT) {
+		diags->left_out++;
+		diags->spare = diag;
+		return &diags->spare;
+	}
 	vec_push(diags->arena, &diags->all, diag);
 	return &diags->all.at[diags->all.len - 1];
+}
+
+const char *diags_left_out(const struct diags *diags)
+{
+	return diags->left_out ? arena_printf(diags->arena, "and %zu more error%s", diags->left_out,
+					      diags->left_out == 1 ? "" : "s")
+			       : NULL;
 }
 
 /* ---- Printing ----------------------------------------------------------------------------------- */
@@ -138,7 +150,7 @@ static int place_compare(const void *left, const void *right)
 	return *a < *b ? -1 : *a > *b;
 }
 
-void diags_print(const struct diags *diags, FILE *out, bool color)
+static void print_all(const struct diags *diags, FILE *out, bool color)
 {
 	const struct diag **order = arena_alloc(diags->arena, (diags->all.len + 1) * sizeof(*order));
 	for (size_t i = 0; i < diags->all.len; i++)
@@ -147,6 +159,19 @@ void diags_print(const struct diags *diags, FILE *out, bool color)
 	for (size_t i = 0; i < diags->all.len; i++)
 		if (!diags->skip_notes || order[i]->severity != DIAG_NOTE)
 			print_one(diags, order[i], out, color);
+	if (diags->left_out)
+		fprintf(out, "%s\n", diags_left_out(diags));
+}
+
+void diags_print(const struct diags *diags, FILE *out, bool color)
+{
+	char *text = NULL;
+	size_t len = 0;
+	FILE *whole = open_memstream(&text, &len); /* OUT may be unbuffered, as stderr is */
+	print_all(diags, whole ? whole : out, color);
+	if (whole && !fclose(whole))
+		fwrite(text, 1, len, out);
+	free(text);
 }
 
 /* ---- Did you mean ------------------------------------------------------------------------------- */

@@ -31,16 +31,22 @@ struct diags {
 	const struct sources *sources;
 	VEC(struct diag) all;
 	size_t errors, warnings;
-	bool skip_notes; /* diags_print leaves out what is neither error nor warning */
+	size_t left_out;   /* errors that are counted, but not in ALL */
+	struct diag spare; /* the last of them */
+	bool skip_notes;   /* diags_print leaves out what is neither error nor warning */
 };
 
-/* Queues one; the severity is that of diag_codes.def. The result may be given spans, a note, a fix
- * until the next call. */
+enum { DIAG_ERRORS_KEPT = 1000 };
+
+/* Queues one, of the errors the first DIAG_ERRORS_KEPT; the severity is that of diag_codes.def. The result may be
+ * given spans, a note, a fix until the next call. */
 struct diag *diag_add(struct diags *diags, enum diag_code code, struct span span, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
 
-/* Prints all, in order of place. Text: GNU head line, excerpt, caret, note, fix. */
+/* Prints all, in order of place, at one blow. Text: GNU head line, excerpt, caret, note, fix. */
 void diags_print(const struct diags *diags, FILE *out, bool color);
+/* "and 3 more errors", or NULL where none was left out. */
+const char *diags_left_out(const struct diags *diags);
 
 /* What is known of a code. NULL: there is none. */
 struct diag_page {

@@ -77,12 +77,12 @@ struct making {
 
 static int pattern_fault(struct making *making, const struct asked *asked, const char *why, int r)
 {
-	diag_add(making->diags, DIAG_PATTERN, asked->span, "the pattern \"%s\" %s%s", asked->pattern.text,
-		 r == -EINVAL ? "cannot be read: " : "", r == -EINVAL ? why : "outgrows a bound");
+	struct diag *diag =
+		diag_add(making->diags, DIAG_PATTERN, asked->span, "the pattern \"%s\" %s%s", asked->pattern.text,
+			 r == -EINVAL ? "cannot be read: " : "", r == -EINVAL ? why : "outgrows a bound");
 	if (r == -E2BIG)
-		making->diags->all.at[making->diags->all.len - 1].note =
-			"a pattern alone may take 8,192 states, a field 8 automata of 65,535; fewer `**` in the middle "
-			"help";
+		diag->note = "a pattern alone may take 8,192 states, a field 8 automata of 65,535; fewer `**` in the "
+			     "middle help";
 	return r;
 }
 

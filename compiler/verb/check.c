@@ -70,8 +70,9 @@ static void print_json(struct run *run)
 		json_object_set_new(size, "nodes", json_integer(diagram_nodes(run->diagram)));
 		json_object_set_new(cost, "comparisons", json_integer(worst_comparisons(run)));
 	}
-	json_t *all = json_pack("{s:o, s:o, s:o, s:o}", "digest", whole ? json_string(policy_digest(run)) : json_null(),
-				"findings", findings_json(run), "size", size, "cost", cost);
+	json_t *all = json_pack("{s:o, s:o, s:I, s:o, s:o}", "digest",
+				whole ? json_string(policy_digest(run)) : json_null(), "findings", findings_json(run),
+				"left_out", (json_int_t)run->diags.left_out, "size", size, "cost", cost);
 	json_dumpf(all, stdout, JSON_INDENT(2));
 	putchar('\n');
 	json_decref(all);

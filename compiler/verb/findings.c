@@ -165,16 +165,28 @@ static int rule_index(enum diag_code code)
 	return index;
 }
 
+/* That it ran, and what is not among the results. */
+static json_t *invocation_json(const struct run *run)
+{
+	const char *left_out = diags_left_out(&run->diags);
+	json_t *notes = json_array();
+	if (left_out)
+		json_array_append_new(notes,
+				      json_pack("{s:s, s:{s:s}}", "level", "error", "message", "text", left_out));
+	return json_pack("{s:b, s:o}", "executionSuccessful", true, "toolExecutionNotifications", notes);
+}
+
 void findings_print_sarif(const struct run *run)
 {
 	json_t *results = json_array();
 	for (size_t i = 0; i < run->diags.all.len; i++)
 		json_array_append_new(results,
 				      result_json(run, &run->diags.all.at[i], rule_index(run->diags.all.at[i].code)));
-	json_t *log = json_pack("{s:s, s:s, s:[{s:{s:{s:s, s:s, s:o}}, s:s, s:o}]}", "$schema",
-				"https://json.schemastore.org/sarif-2.1.0.json", "version", "2.1.0", "runs", "tool",
-				"driver", "name", "meshc", "version", MESHC_VERSION, "rules", rules_json(run),
-				"columnKind", "unicodeCodePoints", "results", results);
+	json_t *log =
+		json_pack("{s:s, s:s, s:[{s:{s:{s:s, s:s, s:o}}, s:[o], s:s, s:o}]}", "$schema",
+			  "https://json.schemastore.org/sarif-2.1.0.json", "version", "2.1.0", "runs", "tool", "driver",
+			  "name", "meshc", "version", MESHC_VERSION, "rules", rules_json(run), "invocations",
+			  invocation_json(run), "columnKind", "unicodeCodePoints", "results", results);
 	json_dumpf(log, stdout, JSON_INDENT(2));
 	putchar('\n');
 	json_decref(log);
@@ -213,4 +225,6 @@ void findings_print_github(const struct run *run)
 		}
 		putchar('\n');
 	}
+	if (run->diags.left_out)
+		printf("::error ::%s\n", diags_left_out(&run->diags));
 }

@@ -1,9 +1,11 @@
 """What is no policy, and what is a wrong one: each with its exit code, its code and its place."""
+import json
 import os
 import random
 import re
 import socket
 import subprocess
+import time
 
 import common
 from common import HEAD, ROOT, Folder, expect
@@ -257,8 +259,47 @@ def broken_texts():
         expect(f"{len(texts)} {kind} policies", not wrong, wrong[:2])
 
 
+def many_errors():
+    """The first thousand are shown, the others counted; standard error is written at one blow."""
+    folder = Folder()
+    head = HEAD + 'mtls off because "x";\n'
+    for name, text, count in [("a line", ";" * 300000, 300000), ("lines", ";\n" * 300000, 300000), ("a thousand", ";" * 1000, 1000), ("one more", ";" * 1001, 1001)]:
+        folder.write("many.mesh", head + text + "\n")
+        began = time.time()
+        code, out, err = folder.run("check", "many.mesh")
+        left_out = count - 1000
+        tail = [f"and {left_out} more error{'s' if left_out > 1 else ''}"] * (left_out > 0) + [f"{count} errors, 0 warnings"]
+        expect(f"{name} of errors: a thousand are shown", code == 1 and not out and err.count(": error[") == 1000 and err.splitlines()[-len(tail):] == tail, err[-200:])
+        expect(f"{name} of errors: in a moment", time.time() - began < 10, time.time() - began)
+    said = json.loads(folder.run("check", "--format=json", "many.mesh")[1])
+    expect("many errors: JSON", len(said["findings"]) == 1000 and said["left_out"] == 1, said["left_out"])
+    log = json.loads(folder.run("check", "--format=sarif", "many.mesh")[1])["runs"][0]
+    notes = log["invocations"][0]["toolExecutionNotifications"]
+    expect("many errors: SARIF", len(log["results"]) == 1000 and [n["message"]["text"] for n in notes] == ["and 1 more error"], notes)
+    lines = folder.run("check", "--format=github", "many.mesh")[1].splitlines()
+    expect("many errors: github", len(lines) == 1001 and lines[-1] == "::error ::and 1 more error", lines[-1])
+    expect("one error: none is left out", json.loads(folder.run("check", "--format=json", "-", stdin=";")[1])["left_out"] == 0)
+    for verb in ("compile", "test", "fmt"):
+        code, _, err = folder.run(verb, "many.mesh")
+        expect(f"many errors: {verb}", code == 1 and err.endswith("\nand 1 more error\n"), err[-100:])
+
+
+def deep_folders():
+    folder = Folder()
+    deep = "/".join("d" * 20)
+    folder.write(f"d/{deep}/p.mesh", "x")
+    code, _, err = folder.run("check", "d")
+    path = "d/" + "/".join("d" * 17)
+    expect("folders too deep: which, and what to do", code == 2 and err.startswith(f"meshc: {path}: folders nested too deep, more than 16 within") and "name the folder" in err, err)
+    os.symlink("loop.mesh", os.path.join(folder.path, "loop.mesh"))
+    code, _, err = folder.run("check", "loop.mesh")
+    expect("a link to itself is told as such", code == 2 and "symbolic links" in err, err)
+
+
 def run():
     policies()
+    many_errors()
+    deep_folders()
     misspelt()
     hidden()
     byte_order_mark()
