@@ -78,19 +78,25 @@ static void print_json(struct run *run)
 	json_decref(all);
 }
 
+/* "1 rule", "2 rules" */
+static const char *counted(struct run *run, size_t count, const char *what)
+{
+	return arena_printf(run->arena, "%zu %s%s", count, what, count == 1 ? "" : "s");
+}
+
 static void print_text(const struct options *options, struct run *run)
 {
 	const struct policy *policy = run->policy;
 	diags_print(&run->diags, stderr, options->color);
 	if (run->diags.errors) {
-		fprintf(stderr, "%zu error%s, %zu warning%s\n", run->diags.errors, run->diags.errors == 1 ? "" : "s",
-			run->diags.warnings, run->diags.warnings == 1 ? "" : "s");
+		fprintf(stderr, "%s, %s\n", counted(run, run->diags.errors, "error"),
+			counted(run, run->diags.warnings, "warning"));
 		return;
 	}
-	printf("%s: %zu services, %zu rules (%zu with L7 conditions), %u address blocks, %zu diagram nodes; "
-	       "a decision takes at most %u comparisons\n",
-	       policy->mesh, policy->services.len, policy->rules.len, count_l7(policy), policy->blocks,
-	       diagram_nodes(run->diagram), worst_comparisons(run));
+	printf("%s: %s, %s (%zu with L7 conditions), %s, %s; a decision takes at most %s\n", policy->mesh,
+	       counted(run, policy->services.len, "service"), counted(run, policy->rules.len, "rule"), count_l7(policy),
+	       counted(run, policy->blocks, "address block"), counted(run, diagram_nodes(run->diagram), "diagram node"),
+	       counted(run, worst_comparisons(run), "comparison"));
 }
 
 static void print_findings(const struct options *options, struct run *run)

@@ -84,10 +84,21 @@ static json_t *region_json(const struct run *run, struct span span)
 			 (int)end_line, "endColumn", (int)end_column);
 }
 
+/* The file's name as a relative reference (RFC 3986): a colon in it would end a scheme. */
+static const char *uri_of(const struct run *run, struct span span)
+{
+	static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/";
+	const char *name = run->sources.files.at[span.file].name;
+	char *uri = arena_alloc(run->arena, 3 * strlen(name) + 1), *end = uri;
+	for (; *name; name++)
+		end += sprintf(end, strchr(plain, *name) ? "%c" : "%%%02X", (unsigned char)*name);
+	return uri;
+}
+
 static json_t *location_json(const struct run *run, struct span span, const char *label)
 {
 	json_t *location = json_pack("{s:{s:{s:s}, s:o}}", "physicalLocation", "artifactLocation", "uri",
-				     run->sources.files.at[span.file].name, "region", region_json(run, span));
+				     uri_of(run, span), "region", region_json(run, span));
 	if (label)
 		json_object_set_new(location, "message", json_pack("{s:s}", "text", label));
 	return location;
@@ -116,9 +127,9 @@ static json_t *fixes_json(const struct run *run, const struct diag *diag)
 	const char *sure = diag->fix_sure ? "sure" : "perhaps";
 	return json_pack("[{s:{s:s}, s:[{s:{s:s}, s:[{s:o, s:{s:s}}]}], s:{s:s}}]", "description", "text",
 			 arena_printf(run->arena, "%s (%s)", *diag->fix ? "replace" : "remove", sure),
-			 "artifactChanges", "artifactLocation", "uri", run->sources.files.at[diag->fix_span.file].name,
-			 "replacements", "deletedRegion", region_json(run, diag->fix_span), "insertedContent", "text",
-			 diag->fix, "properties", "applicability", sure);
+			 "artifactChanges", "artifactLocation", "uri", uri_of(run, diag->fix_span), "replacements",
+			 "deletedRegion", region_json(run, diag->fix_span), "insertedContent", "text", diag->fix,
+			 "properties", "applicability", sure);
 }
 
 static json_t *result_json(const struct run *run, const struct diag *diag, int rule)

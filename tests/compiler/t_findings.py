@@ -3,8 +3,10 @@ import glob
 import json
 import os
 import shutil
+import string
 import subprocess
 import tarfile
+import urllib.parse
 
 from common import HEAD, ROOT, Folder, expect, skip
 
@@ -63,6 +65,18 @@ def check_fingerprints(folder):
     expect("sarif: ruleIndex leads to the rule", rules[errors[0][0]["ruleIndex"]]["id"] == errors[0][0]["ruleId"])
 
 
+def check_uri(folder):
+    """RFC 3986: what is not of a name's plain letters is percent-encoded, and reads back the same."""
+    for name in ("we,ird:name %.mesh", "d é/a+b#?.mesh", "plain-1_2.~/x.mesh"):
+        folder.write(name, HEAD + 'allow r: from s to h when http.pth == "/";\n')
+        _, log = sarif(folder, name)
+        errors = [r for r in log["runs"][0]["results"] if r["level"] == "error"]
+        uris = {errors[0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"], errors[0]["fixes"][0]["artifactChanges"][0]["artifactLocation"]["uri"]}
+        uri = min(uris)
+        expect(f"sarif: uri of '{name}'", len(uris) == 1 and urllib.parse.unquote(uri) == name and set(uri) <= set(string.ascii_letters + string.digits + "-._~/%"), uris)
+    expect("sarif: a plain name stays", uri == name, uri)
+
+
 def check_github(folder):
     folder.write("odd:name,x.mesh", HEAD + 'allow r: from s to h when http.pth == "/";\n')
     code, out, _ = folder.run("check", "--format", "github", "odd:name,x.mesh")
@@ -87,5 +101,6 @@ def run():
     folder = Folder()
     check_schema(folder)
     check_fingerprints(folder)
+    check_uri(folder)
     check_github(folder)
     check_fix(folder)
