@@ -56,6 +56,22 @@ const void *bundle_section(const void *bytes, size_t len, const char *name, size
 	return at;
 }
 
+bool bundle_section_at(const void *bytes, size_t len, size_t index, struct bundle_view *ret_view)
+{
+	const Elf64_Ehdr *header = header_of(bytes, len);
+	if (!header || index >= header->e_shnum)
+		return false;
+	const Elf64_Shdr *sections = (const Elf64_Shdr *)((const char *)bytes + header->e_shoff);
+	const Elf64_Shdr *strings = &sections[header->e_shstrndx];
+	*ret_view = (struct bundle_view){
+		.name = name_in(section_bytes(bytes, len, strings), strings->sh_size, sections[index].sh_name),
+		.bytes = section_bytes(bytes, len, &sections[index]),
+		.type = sections[index].sh_type,
+	};
+	ret_view->len = ret_view->bytes ? sections[index].sh_size : 0;
+	return true;
+}
+
 void *bundle_rodata_symbol(void *bytes, size_t len, const char *symbol, size_t *ret_len)
 {
 	const Elf64_Ehdr *header = header_of(bytes, len);
@@ -196,6 +212,44 @@ void bundle_close(struct bundle *bundle)
 	json_decref(bundle->manifest);
 	json_decref(bundle->where);
 	bundle->manifest = bundle->where = NULL;
+}
+
+/* As the compiler makes it (pass/lower.c): of each file, in order of names, the length and the text. */
+static bool source_digest(const json_t *files, char ret_text[72])
+{
+	unsigned char digest[32];
+	unsigned written = 0;
+	size_t i;
+	json_t *file;
+	EVP_MD_CTX *hash = EVP_MD_CTX_new();
+	bool fine = hash && EVP_DigestInit_ex(hash, EVP_sha256(), NULL) == 1;
+	json_array_foreach ((json_t *)files, i, file) {
+		const json_t *text = json_object_get(file, "text");
+		uint64_t len = json_string_length(text);
+		fine = fine && json_is_string(text) && EVP_DigestUpdate(hash, &len, sizeof(len)) == 1 &&
+		       EVP_DigestUpdate(hash, json_string_value(text), len) == 1;
+	}
+	fine = fine && EVP_DigestFinal_ex(hash, digest, &written) == 1;
+	EVP_MD_CTX_free(hash);
+	strcpy(ret_text, "sha256:");
+	for (unsigned k = 0; k < written; k++)
+		sprintf(ret_text + 7 + 2 * k, "%02x", digest[k]);
+	return fine;
+}
+
+int bundle_check(const struct bundle *bundle, const char **ret_why)
+{
+	const Elf64_Ehdr *header = bundle->elf;
+	const char *said = json_string_value(json_object_get(bundle->where, "source"));
+	char found[72];
+	*ret_why = "bytes behind its end: it was changed after it was made";
+	if (header->e_shoff + header->e_shnum * sizeof(Elf64_Shdr) != bundle->elf_len)
+		return -EPERM;
+	json_t *files = section_json(bundle->elf, bundle->elf_len, BUNDLE_SOURCE);
+	bool same = json_is_array(files) && source_digest(files, found) && said && strcmp(said, found) == 0;
+	json_decref(files);
+	*ret_why = "the policy's text is not the one that it was made of: damaged, or changed";
+	return same ? 0 : -EPERM;
 }
 
 /* ---- Signatures --------------------------------------------------------------------------------- */

@@ -49,6 +49,19 @@ int bundle_sign(void *bytes, size_t len, const char *key_path, const char **ret_
 /* Bounds-checked: the section's bytes, or NULL. */
 const void *bundle_section(const void *bytes, size_t len, const char *name, size_t *ret_len);
 
+/* The section of number INDEX, from 0. False behind the last one; what has no bytes in the file has a length of 0. */
+struct bundle_view {
+	const char *name; /* "" where it has none */
+	const void *bytes;
+	size_t len;
+	unsigned type; /* SHT_.. */
+};
+bool bundle_section_at(const void *bytes, size_t len, size_t index, struct bundle_view *ret_view);
+
+/* What of a bundle's wholeness shows without a key: nothing behind its end, the policy's text is the one that it was
+ * made of. 0, or -EPERM with a reason. */
+int bundle_check(const struct bundle *bundle, const char **ret_why);
+
 /* Where the object SYMBOL of .rodata lies in the file, or NULL. */
 void *bundle_rodata_symbol(void *bytes, size_t len, const char *symbol, size_t *ret_len);
 

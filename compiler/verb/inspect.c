@@ -99,7 +99,8 @@ static void print_text(const struct inspected *inspected)
 	print_budget(&inspected->budget);
 	printf("proof      %u decisions, %u addresses, %u packets\n", bundle->vectors->decisions,
 	       bundle->vectors->addresses, bundle->vectors->packets);
-	printf("signature  %s%s\n", key_id ? "Ed25519, key " : "none", key_id ? key_id : "");
+	printf("signature  %s%s%s\n", key_id ? "Ed25519, key " : "none", key_id ? key_id : "",
+	       key_id ? " (meshc verify -k PUB says whether it holds)" : "");
 	size_t i;
 	json_t *value;
 	json_array_foreach (json_object_get(manifest, "services"), i, value)
@@ -225,10 +226,15 @@ int verb_inspect(const struct options *options, int argc, char **argv)
 	int code = inspect_open(argv[0], &inspected);
 	if (code)
 		return code;
-	if (strcmp(options->format, "json") == 0)
+	const char *why;
+	if (bundle_check(&inspected.bundle, &why)) {
+		verb_cannot("%s: not valid: %s", argv[0], why);
+		code = EXIT_NO;
+	} else if (strcmp(options->format, "json") == 0) {
 		print_json(&inspected);
-	else
+	} else {
 		print_text(&inspected);
+	}
 	inspect_close(&inspected);
-	return EXIT_YES;
+	return code;
 }

@@ -1,7 +1,9 @@
 /* What differs between two bundles. Whose verdict differs, `meshc diff` says; this is about what is shipped. */
 #include "verb/inspect.h"
 
+#include <elf.h>
 #include <inttypes.h>
+#include <openssl/evp.h>
 #include <stdlib.h>
 
 struct differ {
@@ -171,6 +173,75 @@ static void compare_programs(struct differ *differ)
 			note(differ, "program", new->programs.at[i].name, NULL, new->programs.at[i].hook);
 }
 
+/* ---- What the kernel gets ----------------------------------------------------------------------- */
+
+/* Told field by field above, or of no effect on what is loaded. */
+static bool is_apart(const struct bundle_view *view)
+{
+	static const char *const told[] = {BUNDLE_MANIFEST,  BUNDLE_WHERE, BUNDLE_SOURCE,
+					   BUNDLE_SIGNATURE, ".debug",	   ".rel.debug"};
+	for (size_t i = 0; i < sizeof(told) / sizeof(*told); i++)
+		if (strncmp(view->name, told[i], strlen(told[i])) == 0)
+			return true;
+	return view->type == SHT_NULL || view->type == SHT_STRTAB || view->type == SHT_SYMTAB;
+}
+
+static bool find_section(const struct bundle *bundle, const char *name, struct bundle_view *ret_view)
+{
+	for (size_t i = 0; bundle_section_at(bundle->elf, bundle->elf_len, i, ret_view); i++)
+		if (strcmp(ret_view->name, name) == 0)
+			return true;
+	return false;
+}
+
+static const char *bytes_text(struct differ *differ, const struct bundle_view *view)
+{
+	unsigned char digest[EVP_MAX_MD_SIZE];
+	unsigned len = 0;
+	EVP_Digest(view->bytes, view->len, digest, &len, EVP_sha256(), NULL);
+	return arena_printf(differ->old->arena, "%zu bytes, sha256:%02x%02x%02x%02x%02x%02x", view->len, digest[0],
+			    digest[1], digest[2], digest[3], digest[4], digest[5]);
+}
+
+static void compare_sections(struct differ *differ)
+{
+	const struct bundle *old = &differ->old->bundle, *new = &differ->new->bundle;
+	struct bundle_view a, b;
+	for (size_t i = 0; bundle_section_at(old->elf, old->elf_len, i, &a); i++)
+		if (!is_apart(&a))
+			note(differ, "section", a.name, bytes_text(differ, &a),
+			     find_section(new, a.name, &b) ? bytes_text(differ, &b) : NULL);
+	for (size_t i = 0; bundle_section_at(new->elf, new->elf_len, i, &b); i++)
+		if (!is_apart(&b) && !find_section(old, b.name, &a))
+			note(differ, "section", b.name, NULL, bytes_text(differ, &b));
+}
+
+/* The section that the byte at OFFSET is in. */
+static const char *section_of(const struct bundle *bundle, size_t offset)
+{
+	struct bundle_view view;
+	const char *at = (const char *)bundle->elf + offset;
+	for (size_t i = 0; bundle_section_at(bundle->elf, bundle->elf_len, i, &view); i++)
+		if (view.len && at >= (const char *)view.bytes && at < (const char *)view.bytes + view.len)
+			return view.name;
+	return "no section";
+}
+
+/* "Nothing differs" is of every byte. */
+static void compare_bytes(struct differ *differ)
+{
+	const struct bundle *old = &differ->old->bundle, *new = &differ->new->bundle;
+	const unsigned char *a = old->elf, *b = new->elf;
+	size_t at = 0, len = old->elf_len < new->elf_len ? old->elf_len : new->elf_len;
+	while (at < len && a[at] == b[at])
+		at++;
+	if (at == len)
+		return; /* or the sizes differ, and it was told */
+	struct arena *arena = differ->old->arena;
+	note(differ, "byte", arena_printf(arena, "%zu (%s)", at, section_of(old, at)),
+	     arena_printf(arena, "0x%02x", a[at]), arena_printf(arena, "0x%02x", b[at]));
+}
+
 /* ---- All of it ---------------------------------------------------------------------------------- */
 
 static void print_changes(const json_t *changes)
@@ -194,6 +265,9 @@ int inspect_diff(const struct options *options, struct inspected *old, struct in
 	compare_rules(&differ);
 	compare_services(&differ);
 	compare_programs(&differ);
+	compare_sections(&differ);
+	if (!json_array_size(differ.changes))
+		compare_bytes(&differ);
 	bool equal = json_array_size(differ.changes) == 0;
 	if (strcmp(options->format, "json") == 0) {
 		json_t *all = json_pack("{s:b, s:O}", "equal", equal, "changes", differ.changes);

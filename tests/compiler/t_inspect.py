@@ -2,6 +2,7 @@
 import json
 import os
 
+import elf
 from common import SMALL, Folder, expect
 
 HOOKS = {"connect4", "connect6", "sendmsg4", "sendmsg6", "lookup", "ingress", "egress", "tunnel", "prove"}
@@ -40,6 +41,28 @@ def differences(folder):
         expect(f"inspect --diff {words}: exit 2", code == 2 and err.startswith("meshc: "), f"{code} {err}")
 
 
+def tampered(folder):
+    """A byte of what is loaded: --diff names its section. What shows without a key: not valid."""
+    whole = folder.read("p.o")
+    for name, at in elf.places(whole).items():
+        if name.startswith((".debug", ".rel.debug")) or name in ("", ".strtab", ".mesh.manifest", ".mesh.where"):
+            continue
+        bad = bytearray(whole)
+        bad[at[0] + at[1] // 2] ^= 1
+        folder.write("bad.o", bytes(bad))
+        code, out, err = folder.run("inspect", "--diff", "p.o", "bad.o")
+        expect(f"inspect --diff: a byte of {name}", code in (1, 2) and (code == 2 or name in out) and (out or err), f"{code} {out} {err}")
+        if name in (".text", "cgroup/connect4", ".rodata", "license"):
+            expect(f"inspect --diff: {name} is named", code == 1 and f"section   changed  {name}: " in out, f"{code} {out} {err}")
+    at = elf.places(whole)[".mesh.source"]
+    for name, bad, why in [("garbage behind it", whole + b"x", "bytes behind its end"), ("a policy's text for another", whole[:at[0]] + whole[at[0]:].replace(b"office", b"offiec", 1), "the policy's text")]:
+        folder.write("bad.o", bad)
+        for form in ("text", "json"):
+            code, out, err = folder.run("inspect", f"--format={form}", "bad.o")
+            expect(f"inspect: {name}", code == 1 and not out and f"meshc: bad.o: not valid: {why}" in err, f"{code} {err}")
+        expect(f"inspect --diff: {name}", folder.run("inspect", "--diff", "p.o", "bad.o")[0] == 1)
+
+
 def gate(folder):
     code, _, err = folder.run("compile", "--budget", "25%", "-o", "fits.o", "p.mesh")
     expect("--budget 25%: fits", code == 0 and folder.read("fits.o") == folder.read("p.o"), err)
@@ -66,5 +89,5 @@ def run():
     folder = Folder()
     folder.write("p.mesh", SMALL)
     expect("inspect: a bundle", folder.run("compile", "-o", "p.o", "p.mesh")[0] == 0)
-    for part in (figures, differences, gate, spoilt):
+    for part in (figures, differences, tampered, gate, spoilt):
         part(folder)
