@@ -331,6 +331,26 @@ static uint64_t stamp_of(const struct run *run)
 	return stamp;
 }
 
+/* An editor may take the file away for an instant. */
+static bool is_there(const struct options *options, int pathc, char **paths)
+{
+	struct run run;
+	bool there = verb_begin(options, &run) == EXIT_YES;
+	for (int i = 0; i < pathc && there; i++)
+		there = sources_read(&run.sources, paths[i]) == 0;
+	verb_done(&run);
+	return there;
+}
+
+/* Why it cannot be read was said. */
+static void wait_for_files(const struct options *options, int pathc, char **paths)
+{
+	fflush(stdout);
+	fputs("meshc: waiting until it can be read (Ctrl-C ends)\n", stderr);
+	while (!is_there(options, pathc, paths))
+		usleep(200000);
+}
+
 /* Until it is interrupted: each change runs the tests again. */
 static void wait_for_change(const struct run *run)
 {
@@ -376,6 +396,11 @@ static int take_flags(struct testing *testing, int argc, char **argv, int *ret_p
 		return verb_cannot(
 			"--suggest prints policy text alone: no --coverage, --threshold, --watch or --format "
 			"with it");
+	if (testing->watch && testing->options->output)
+		return verb_cannot("--watch never ends: no -o with it");
+	for (int i = 1; testing->watch && i <= paths; i++)
+		if (strcmp(argv[i], "-") == 0)
+			return verb_cannot("--watch waits for a file to change: standard input is none");
 	return EXIT_YES;
 }
 
@@ -386,12 +411,15 @@ int verb_test(const struct options *options, int argc, char **argv)
 	int paths = 0, code = take_flags(&wanted, argc, argv, &paths);
 	if (code)
 		return code;
-	for (;;) {
+	for (bool began = false;; began = true) {
 		struct testing testing = wanted;
 		code = test_once(&testing, paths, argv + 1);
-		if (!wanted.watch || !run.sources.files.len)
+		if (!wanted.watch || (!began && !run.sources.files.len))
 			break;
-		wait_for_change(&run);
+		if (run.sources.files.len)
+			wait_for_change(&run);
+		else
+			wait_for_files(options, paths, argv + 1);
 		verb_done(&run);
 		if (isatty(STDOUT_FILENO))
 			fputs("\033[H\033[2J", stdout);

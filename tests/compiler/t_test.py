@@ -90,6 +90,35 @@ def check_watch(folder):
         process.wait()
 
 
+def check_watch_gap(folder):
+    """A file that is away for a while is waited for; one that was never there, and standard input, are not."""
+    path = folder.write("g.mesh", SMALL)
+    process = subprocess.Popen([common.meshc, "test", "--watch", path], cwd=folder.path, stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True)
+    try:
+        seen = ["", "", ""]
+        for i in range(3):
+            while "waiting" not in seen[i]:
+                line = process.stdout.readline()
+                if not line:
+                    break
+                seen[i] += line
+            time.sleep(0.3)
+            if i == 0:
+                os.rename(f"{folder.path}/g.mesh", f"{folder.path}/g.mesh~")
+            else:
+                folder.write("g.mesh", SMALL.replace("expect allow by post", "expect deny by post"))
+        expect("watch: a file that is away", "2 passed" in seen[0] and "g.mesh: No such file" in seen[1] and "1 passed, 1 failed" in seen[2], seen)
+        expect("watch: it goes on", process.poll() is None)
+    finally:
+        process.kill()
+        process.wait()
+    code, _, err = folder.run("test", "--watch", "absent.mesh")
+    expect("watch: a file that was never there", code == 2 and "absent.mesh: No such file" in err and "waiting" not in err, err)
+    code, out, err = folder.run("test", "--watch", "-", stdin=SMALL)
+    expect("watch: standard input", code == 2 and not out and "standard input is none" in err, err)
+
+
 def check_speed(folder):
     """10,000 expectations are answered in one go; how fast is the benchmark's to say."""
     services = "".join(f'service s{i} {{ workload app == "s{i}"; tcp 80; }}\n' for i in range(1000))
@@ -108,4 +137,5 @@ def run():
     check_junit(folder)
     check_failure(folder)
     check_watch(folder)
+    check_watch_gap(folder)
     check_speed(folder)
