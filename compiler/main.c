@@ -17,28 +17,27 @@ static const struct verb {
 };
 enum { VERBS = sizeof(verbs) / sizeof(*verbs) };
 
-static const char common_flags[] =
-#define FLAG(name, value, choices, help) name "= "
-#define SWITCH(name, help) name " "
+static const struct common {
+	const char *name, *value, *choices, *verbs, *help; /* value NULL: a switch */
+} commons[] = {
+#define FLAG(name, value, choices, verbs, help) {name, value, choices, verbs, help},
+#define SWITCH(name, help) {name, NULL, "", "", help},
 #include "flags.def"
 #undef FLAG
 #undef SWITCH
-	"-h";
-
-/* CHOICES: of --format the verb's. */
-static void print_flag(const char *flag, const char *choices, const char *help)
-{
-	printf("  %-21s %s%s%s\n", flag, help, choices[0] ? ": " : "", choices);
-}
+};
+enum { COMMONS = sizeof(commons) / sizeof(*commons) };
 
 static void print_common_flags(const struct verb *verb)
 {
-#define FLAG(name, value, choices, help)                                                                               \
-	print_flag(name " " value, strcmp(name, "--format") == 0 ? verb->formats : "", help);
-#define SWITCH(name, help) printf("  %-21s %s\n", name, help);
-#include "flags.def"
-#undef FLAG
-#undef SWITCH
+	for (int i = 0; i < COMMONS; i++) {
+		const struct common *flag = &commons[i];
+		const char *choices = strcmp(flag->name, "--format") == 0 ? verb->formats : flag->choices;
+		int width = 21 - (int)strlen(flag->name) - 1;
+		if (verb_takes(flag->verbs, verb->name))
+			printf("  %s %-*s %s%s%s\n", flag->name, width, flag->value ? flag->value : "", flag->help,
+			       choices[0] ? ": " : "", choices);
+	}
 }
 
 static int help_all(FILE *out)
@@ -60,6 +59,15 @@ static int help_verb(const struct verb *verb)
 	       verb->arguments[0] ? " " : "", verb->arguments, verb->help, verb->help[0] ? "\n" : "");
 	print_common_flags(verb);
 	return EXIT_YES;
+}
+
+static const struct common *find_common(const char *word)
+{
+	for (int i = 0; i < COMMONS; i++)
+		if (strlen(commons[i].name) == strcspn(word, "=") &&
+		    strncmp(commons[i].name, word, strlen(commons[i].name)) == 0)
+			return &commons[i];
+	return NULL;
 }
 
 /* Looks WORD (up to '=') up in a list of flags: 0 absent, 1 a switch, 2 takes a value. */
@@ -91,11 +99,16 @@ static int unknown_flag(const struct verb *verb, const char *word)
 {
 	static char text[1024];
 	const char *names[WORDS_MOST];
-	snprintf(text, sizeof(text), "%s %s", verb->flags, common_flags);
+	snprintf(text, sizeof(text), "%s", verb->flags);
 	size_t count = split_words(text, names);
-	char *shown = strndup(word, strcspn(word, "="));
-	int code = verb_unknown("flag", shown ? shown : word, names, count);
-	free(shown);
+	for (int i = 0; i < COMMONS && count < WORDS_MOST; i++)
+		if (verb_takes(commons[i].verbs, verb->name))
+			names[count++] = commons[i].name;
+	char *cut = strndup(word, strcspn(word, "="));
+	const char *shown = cut ? cut : word;
+	int code = find_common(word) ? verb_cannot("%s takes no %s", verb->name, shown)
+				     : verb_unknown("flag", shown, names, count);
+	free(cut);
 	fprintf(stderr, "`meshc %s --help` lists the flags\n", verb->name);
 	return code;
 }
@@ -123,37 +136,24 @@ static int take_format(const struct verb *verb, struct options *options, const c
 	return code;
 }
 
-/* Of the common flag FLAG. */
-static const char *choices_of(const char *flag)
-{
-#define FLAG(name, value, choices, help)                                                                               \
-	if (strcmp(flag, name) == 0)                                                                                   \
-		return choices;
-#define SWITCH(name, help)
-#include "flags.def"
-#undef FLAG
-#undef SWITCH
-	return "";
-}
-
 /* One common flag. 0, or 2 with a message. */
-static int take_common(const struct verb *verb, struct options *options, const char *flag, const char *value)
+static int take_common(const struct verb *verb, struct options *options, const struct common *flag, const char *value)
 {
-	if (strncmp(flag, "-o", 2) == 0) {
+	if (strcmp(flag->name, "-o") == 0) {
 		options->output = value;
-	} else if (strncmp(flag, "--format", 8) == 0) {
+	} else if (strcmp(flag->name, "--format") == 0) {
 		return take_format(verb, options, value);
-	} else if (strncmp(flag, "--now", 5) == 0) {
+	} else if (strcmp(flag->name, "--now") == 0) {
 		options->now = value;
 		return date_read(value) >= 0 ? 0 : verb_cannot("--now wants YYYY-MM-DD, not '%s'", value);
-	} else if (strncmp(flag, "--inventory", 11) == 0) {
+	} else if (strcmp(flag->name, "--inventory") == 0) {
 		options->inventory = value;
-	} else if (strncmp(flag, "--fail-level", 12) == 0) {
+	} else if (strcmp(flag->name, "--fail-level") == 0) {
 		options->fail_warning = strcmp(value, "warning") == 0;
-		return take_choice("level", choices_of("--fail-level"), value);
+		return take_choice("level", flag->choices, value);
 	} else {
 		options->color = strcmp(value, "always") == 0 || (strcmp(value, "auto") == 0 && options->color);
-		return take_choice("color", choices_of("--color"), value);
+		return take_choice("color", flag->choices, value);
 	}
 	return 0;
 }
@@ -173,17 +173,18 @@ static int split_flags(const struct verb *verb, struct options *options, int arg
 			argv[kept++] = word;
 			continue;
 		}
-		int common = find_flag(common_flags, word), own = find_flag(verb->flags, word);
-		if (!common && !own)
+		int own = find_flag(verb->flags, word);
+		const struct common *common = own ? NULL : find_common(word);
+		if (!own && (!common || !verb_takes(common->verbs, verb->name)))
 			return unknown_flag(verb, word);
-		bool inside = strchr(word, '='), takes = (common ? common : own) == 2;
+		bool inside = strchr(word, '='), takes = own == 2 || (common && common->value);
 		if (inside && !takes)
 			return verb_cannot("%.*s takes no value", (int)strcspn(word, "="), word);
 		if (takes && !inside && i + 1 >= argc)
 			return verb_cannot("%s wants a value", word);
 		char *value = !takes ? NULL : inside ? strchr(word, '=') + 1 : argv[++i];
 		if (common && takes) {
-			int code = take_common(verb, options, word, value);
+			int code = take_common(verb, options, common, value);
 			if (code)
 				return code;
 		} else if (own) {
@@ -218,7 +219,30 @@ static bool asks_help(int argc, char **argv)
 	return false;
 }
 
-int main(int argc, char **argv)
+/* With -o FILE all that the verb prints is FILE's, once it is whole; where there is no result, FILE stays as it is. */
+static int run_verb(const struct verb *verb, const struct options *options, int argc, char **argv)
+{
+	char *text = NULL;
+	size_t len = 0;
+	if (!options->output || strcmp(options->output, "-") == 0)
+		return verb->run(options, argc, argv);
+	int code = verb_check_output(options->output);
+	if (code)
+		return code;
+	FILE *standard = stdout, *kept = open_memstream(&text, &len);
+	if (!kept)
+		return verb_cannot("out of memory");
+	stdout = kept;
+	code = verb->run(options, argc, argv);
+	stdout = standard;
+	int written = fclose(kept)   ? verb_cannot("out of memory")
+		      : len || !code ? verb_write(options->output, text, len, 0666)
+				     : EXIT_YES;
+	free(text);
+	return written ? written : code;
+}
+
+static int run(int argc, char **argv)
 {
 	if (argc < 2)
 		return help_all(stderr);
@@ -233,8 +257,12 @@ int main(int argc, char **argv)
 	struct options options = {.format = "text", .color = isatty(STDERR_FILENO) && !(no_color && *no_color)};
 	int left = 0;
 	int code = split_flags(verb, &options, argc - 1, argv + 1, &left);
-	if (!code)
-		code = verb->run(&options, left, argv + 1);
+	return code ? code : run_verb(verb, &options, left, argv + 1);
+}
+
+int main(int argc, char **argv)
+{
+	int code = run(argc, argv);
 	if (fflush(stdout) || ferror(stdout))
 		return verb_cannot("standard output cannot be written");
 	return code;

@@ -89,8 +89,9 @@ static void meshc(FILE *out)
 	for (size_t i = 0; i < sizeof(meshc_verbs) / sizeof(*meshc_verbs); i++)
 		verb(out, "meshc", &meshc_verbs[i]);
 	fputs(".SH COMMON FLAGS\n", out);
-#define FLAG(name, value, choices, help)                                                                               \
-	fputs(".TP\n.B ", out), put(out, name " " value), fputs("\n", out), put(out, help), fputs("\n", out);
+#define FLAG(name, value, choices, verbs, help)                                                                        \
+	fputs(".TP\n.B ", out), put(out, name " " value), fputs("\n", out), put(out, help),                            \
+		put(out, *choices ? ": " choices : ""), put(out, *verbs ? "\nTaken by " verbs : ""), fputs("\n", out);
 #define SWITCH(name, help) fputs(".TP\n.B ", out), put(out, name), fputs("\n", out), put(out, help), fputs("\n", out);
 #include "flags.def"
 #undef FLAG

@@ -79,23 +79,23 @@ static int check_target(const struct compile *compile)
 			   compile->bundle.target);
 }
 
-static int emit_early(const struct compile *compile, struct run *run)
+static int emit_early(enum stage stage, struct run *run)
 {
 	char *text = NULL;
 	size_t len = 0;
 	FILE *out = open_memstream(&text, &len);
 	if (!out)
 		return verb_cannot("out of memory");
-	if (compile->stage == STAGE_AST)
+	if (stage == STAGE_AST)
 		dump_ast(out, run);
-	else if (compile->stage == STAGE_POLICY)
+	else if (stage == STAGE_POLICY)
 		dump_policy(out, run);
-	else if (compile->stage == STAGE_DIAGRAM)
+	else if (stage == STAGE_DIAGRAM)
 		dump_diagram(out, run);
 	else
 		dump_dot(out, run);
 	fclose(out);
-	int code = verb_write(compile->options->output, text, len, 0666);
+	int code = verb_write(NULL, text, len, 0);
 	free(text);
 	return code;
 }
@@ -122,8 +122,7 @@ static int finish(const struct compile *compile, struct run *run, const struct p
 	if (!code && compile->key && bundle_sign(bundle, bundle_len, compile->key, &why))
 		code = verb_cannot("%s: %s", compile->key, why);
 	if (!code)
-		code = verb_write(compile->options->output ? compile->options->output : "policy.bpf.o", bundle,
-				  bundle_len, 0666);
+		code = verb_write(compile->options->output ? NULL : "policy.bpf.o", bundle, bundle_len, 0666);
 	if (!code && !compile->key && !compile->options->output)
 		fputs("policy.bpf.o is not signed: `meshc sign -k KEY policy.bpf.o`, or compile with -k KEY\n", stderr);
 	free(bundle);
@@ -146,7 +145,7 @@ static int back_end(const struct compile *compile, struct run *run)
 		return bug("the template has no region", NULL);
 	if (compile->stage == STAGE_C) {
 		const char *whole = render_whole(run, policy_h);
-		return verb_write(compile->options->output, whole, strlen(whole), 0666);
+		return verb_write(NULL, whole, strlen(whole), 0);
 	}
 	struct build_file files[64] = {{"policy.bpf.c", NULL}};
 	size_t count = 1, len = 0;
@@ -165,6 +164,19 @@ static int back_end(const struct compile *compile, struct run *run)
 	return code;
 }
 
+static int compile_run(const struct compile *compile, struct run *run)
+{
+	pipeline_run(run);
+	int code = verb_match(compile->options, run);
+	if (code)
+		return code;
+	if (!run->diags.errors && compile->stage >= STAGE_C)
+		return back_end(compile, run);
+	diags_print(&run->diags, stderr, compile->options->color);
+	code = verb_outcome(compile->options, run);
+	return code ? code : emit_early(compile->stage, run);
+}
+
 int verb_compile(const struct options *options, int argc, char **argv)
 {
 	struct compile compile = {.options = options,
@@ -181,15 +193,7 @@ int verb_compile(const struct options *options, int argc, char **argv)
 		code = verb_read(options, &run, paths, argv + 1);
 	if (code)
 		return code;
-	pipeline_run(&run);
-	if (run.diags.errors || compile.stage < STAGE_C) {
-		diags_print(&run.diags, stderr, options->color);
-		code = verb_outcome(options, &run);
-		if (!code)
-			code = emit_early(&compile, &run);
-	} else {
-		code = back_end(&compile, &run);
-	}
+	code = compile_run(&compile, &run);
 	verb_done(&run);
 	return code;
 }

@@ -11,11 +11,11 @@ static const struct word {
 enum { WORDS = sizeof(words) / sizeof(*words) };
 
 static const struct common {
-	const char *name, *choices, *help;
+	const char *name, *choices, *verbs, *help;
 	bool takes;
 } commons[] = {
-#define FLAG(name, value, choices, help) {name, choices, help, true},
-#define SWITCH(name, help) {name, "", help, false},
+#define FLAG(name, value, choices, verbs, help) {name, choices, verbs, help, true},
+#define SWITCH(name, help) {name, "", "", help, false},
 #include "flags.def"
 #undef FLAG
 #undef SWITCH
@@ -30,10 +30,11 @@ static void print_flags(const char *flags)
 			putchar(*c);
 }
 
-static void print_common_names(void)
+static void print_common_names(const char *verb)
 {
 	for (int i = 0; i < COMMONS; i++)
-		printf(" %s", commons[i].name);
+		if (verb_takes(commons[i].verbs, verb))
+			printf(" %s", commons[i].name);
 }
 
 /* What a shell's case says of each verb: its flags and formats, as that shell writes lists between OPEN and CLOSE. */
@@ -42,6 +43,7 @@ static void print_verb_lists(const char *open, const char *close)
 	for (int i = 0; i < WORDS; i++) {
 		printf("\t%s) flags=%s", words[i].verb, open);
 		print_flags(words[i].flags);
+		print_common_names(words[i].verb);
 		printf("%s formats=%s%s%s ;;\n", close, open, words[i].formats, close);
 	}
 }
@@ -66,9 +68,8 @@ static void print_bash(void)
 		if (commons[i].choices[0])
 			printf("\t%s) COMPREPLY=($(compgen -W \"%s\" -- \"$word\")); return ;;\n", commons[i].name,
 			       commons[i].choices);
-	printf("\tesac\n\tcase \"$word\" in\n\t-*) COMPREPLY=($(compgen -W \"$flags");
-	print_common_names();
-	puts("\" -- \"$word\")) ;;\n\t*) COMPREPLY=($(compgen -f -- \"$word\")) ;;\n\tesac\n}\n"
+	puts("\tesac\n\tcase \"$word\" in\n\t-*) COMPREPLY=($(compgen -W \"$flags\" -- \"$word\")) ;;\n"
+	     "\t*) COMPREPLY=($(compgen -f -- \"$word\")) ;;\n\tesac\n}\n"
 	     "complete -o filenames -F _meshc meshc");
 }
 
@@ -85,9 +86,7 @@ static void print_zsh(void)
 	for (int i = 0; i < COMMONS; i++)
 		if (commons[i].choices[0])
 			printf("\t%s) compadd %s; return ;;\n", commons[i].name, commons[i].choices);
-	printf("\tesac\n\tflags+=(");
-	print_common_names();
-	puts(")\n\tif [[ $words[CURRENT] == -* ]]; then compadd -a flags; else _files; fi\n}\n"
+	puts("\tesac\n\tif [[ $words[CURRENT] == -* ]]; then compadd -a flags; else _files; fi\n}\n"
 	     "compdef _meshc meshc");
 }
 
@@ -114,6 +113,8 @@ static void print_fish_verb(const struct word *word)
 	for (int i = 0; i < COMMONS; i++) {
 		const struct common *common = &commons[i];
 		bool is_format = strcmp(common->name, "--format") == 0;
+		if (!verb_takes(common->verbs, word->verb))
+			continue;
 		print_fish_flag(condition, common->name, strlen(common->name), common->takes,
 				is_format ? word->formats : common->choices, common->help);
 	}

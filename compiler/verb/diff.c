@@ -302,7 +302,7 @@ static int show(const struct options *options, struct diff *diff)
 		i++;
 	shows[i](&showing);
 	fclose(showing.out);
-	int code = verb_write(options->output, bytes, len, 0644);
+	int code = verb_write(NULL, bytes, len, 0);
 	free(bytes);
 	return code ? code : diff->groups.len || diff->definitions.len ? EXIT_NO : EXIT_YES;
 }

@@ -130,6 +130,8 @@ int verb_fmt(const struct options *options, int argc, char **argv)
 		if (argv[i][0] != '-' || !argv[i][1])
 			argv[1 + paths++] = argv[i];
 	}
+	if (mode == MODE_WRITE && options->output)
+		return verb_cannot("-w writes the files themselves: no -o with it");
 	int code = verb_read(options, &run, paths, argv + 1);
 	if (code)
 		return code;

@@ -23,21 +23,25 @@ static int write_pem(const char *path, EVP_PKEY *key, bool private)
 int verb_keygen(const struct options *options, int argc, char **argv)
 {
 	char public[4096];
-	(void)argv;
-	if (argc > 1 || !options->output)
+	const char *path = NULL;
+	(void)options;
+	for (int i = 1; i < argc; i++)
+		if (!(path = verb_value(argv, &i, "-o")))
+			break;
+	if (!path)
 		return verb_cannot("usage: meshc keygen -o KEY");
-	if (snprintf(public, sizeof(public), "%s.pub", options->output) >= (int)sizeof(public))
+	if (snprintf(public, sizeof(public), "%s.pub", path) >= (int)sizeof(public))
 		return verb_cannot("the name is too long");
-	if (access(options->output, F_OK) == 0 || access(public, F_OK) == 0)
-		return verb_cannot("%s or %s is there already: a key is never overwritten", options->output, public);
+	if (access(path, F_OK) == 0 || access(public, F_OK) == 0)
+		return verb_cannot("%s or %s is there already: a key is never overwritten", path, public);
 	EVP_PKEY *key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
 	if (!key)
 		return verb_cannot("no Ed25519 in this OpenSSL");
-	int code = write_pem(options->output, key, true);
+	int code = write_pem(path, key, true);
 	if (!code)
 		code = write_pem(public, key, false);
 	EVP_PKEY_free(key);
 	if (!code)
-		fprintf(stderr, "%s: keep it secret\n%s: nodes get it (meshd.yaml, keys)\n", options->output, public);
+		fprintf(stderr, "%s: keep it secret\n%s: nodes get it (meshd.yaml, keys)\n", path, public);
 	return code;
 }

@@ -29,7 +29,7 @@ int verb_sign(const struct options *options, int argc, char **argv)
 	if (r)
 		code = verb_cannot("%s: %s", r == -EINVAL ? path : key, why) && r == -EINVAL ? EXIT_NO : EXIT_CANNOT;
 	else
-		code = verb_write(options->output ? options->output : path, bytes, len, 0666);
+		code = verb_write(options->output ? NULL : path, bytes, len, 0666);
 	free(bytes);
 	return code;
 }

@@ -174,6 +174,36 @@ int verb_slurp(const char *path, size_t limit, char **ret_bytes, size_t *ret_len
 	return EXIT_YES;
 }
 
+bool verb_takes(const char *verbs, const char *verb)
+{
+	size_t len = strlen(verb);
+	for (const char *at = verbs; (at = strstr(at, verb)); at += len)
+		if ((at == verbs || at[-1] == ' ') && (at[len] == ' ' || !at[len]))
+			return true;
+	return !*verbs;
+}
+
+/* 0 or an errno: a folder that takes no file beside it, a device that takes no byte. */
+static int output_fault(const char *path)
+{
+	char folder[4096];
+	struct stat at;
+	bool there = stat(path, &at) == 0;
+	const char *slash = strrchr(path, '/');
+	if (there && S_ISDIR(at.st_mode))
+		return EISDIR;
+	if (there && !S_ISREG(at.st_mode))
+		return access(path, W_OK) ? errno : 0;
+	snprintf(folder, sizeof(folder), "%.*s", slash ? (int)(slash - path + 1) : 1, slash ? path : ".");
+	return !*path ? ENOENT : access(folder, W_OK | X_OK) ? errno : 0;
+}
+
+int verb_check_output(const char *path)
+{
+	int fault = output_fault(path);
+	return fault ? verb_cannot("-o %s: %s", path, strerror(fault)) : EXIT_YES;
+}
+
 int verb_write(const char *path, const void *bytes, size_t len, unsigned mode)
 {
 	if (!path || strcmp(path, "-") == 0)
@@ -183,7 +213,9 @@ int verb_write(const char *path, const void *bytes, size_t len, unsigned mode)
 	/* A device or a pipe is written to, not replaced. */
 	bool in_place = stat(path, &at) == 0 && !S_ISREG(at.st_mode);
 	char beside[4096];
-	if (snprintf(beside, sizeof(beside), in_place ? "%s" : "%s.new", path) >= (int)sizeof(beside))
+	int wrote_name = in_place ? snprintf(beside, sizeof(beside), "%s", path)
+				  : snprintf(beside, sizeof(beside), "%s.%d.new", path, (int)getpid());
+	if (wrote_name >= (int)sizeof(beside))
 		return verb_cannot("%s: the name is too long", path);
 	int fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
 	if (fd < 0)

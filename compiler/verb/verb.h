@@ -48,7 +48,11 @@ const char *verb_value(char **argv, int *i, const char *name);
 
 /* Reads a whole file of at most LIMIT bytes, "-" for standard input; malloc'd. 0, or 2 with a message. */
 int verb_slurp(const char *path, size_t limit, char **ret_bytes, size_t *ret_len);
-/* Writes PATH through a file beside it and a rename; "-" or NULL: standard output. 0 or 2. */
+/* Whether VERB is in the list VERBS of flags.def. */
+bool verb_takes(const char *verbs, const char *verb);
+/* What of verb_write can be told before the work: 0, or 2 with a message. */
+int verb_check_output(const char *path);
+/* Writes PATH through a file beside it and a rename; "-" or NULL: standard output, which is the file of -o. 0 or 2. */
 int verb_write(const char *path, const void *bytes, size_t len, unsigned mode);
 /* Replaces the file NAME, or what it is a link to, by TEXT, whole or not at all. 0 or 2. */
 int verb_rewrite(const char *name, const char *text);

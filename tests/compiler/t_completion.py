@@ -10,7 +10,7 @@ import subprocess
 from common import ROOT, Folder, expect, skip
 
 WORDS = {"color": "auto always never", "fail-level": "error warning"}
-REFUSED = re.compile("meshc: unknown (format|color|level) ")
+REFUSED = re.compile(r"meshc: (unknown (format|color|level) |\w+ takes no --)")
 
 BASH = '. ./bash; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _meshc; printf "%s\\n" "${COMPREPLY[@]}"'
 # Outside of the line editor compadd is ours: it prints what it was to add, behind what stands before it.
@@ -51,7 +51,14 @@ def check_shell(folder, shell, formats):
     for verb in formats:
         every = set(offered(folder, shell, "meshc", verb, "--format", ""))
         compare(f"{shell}: {verb} --format", sorted(every), accepted(folder, verb, "format", words | every))
+        flags = set(re.findall(r"^  (--?[\w-]+)", folder.run(verb, "--help")[1], re.M))
+        # fish has no -h either; -k and -w stand in the help of their verb.
+        have = set(offered(folder, shell, "meshc", verb, "-")) | set(offered(folder, shell, "meshc", verb, "--"))
+        expect(f"{shell}: {verb} -", {"--now", "--inventory", "--fail-level", "-o", "--format"} & have ==
+               {"--now", "--inventory", "--fail-level", "-o", "--format"} & flags, f"offered {have}, taken {flags}")
         for flag, choices in WORDS.items():
+            if f"--{flag}" not in flags:
+                continue
             compare(f"{shell}: {verb} --{flag}", offered(folder, shell, "meshc", verb, f"--{flag}", ""),
                     accepted(folder, verb, flag, {*choices.split(), "pink"}))
     compare(f"{shell}: a format is begun", offered(folder, shell, "meshc", "check", "--format", "s"), {"sarif"})

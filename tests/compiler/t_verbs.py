@@ -1,6 +1,8 @@
 """The command line: help, flags, standard input, formats, exit codes."""
 import json
+import subprocess
 
+import common
 from common import SMALL, Folder, expect
 import readme
 
@@ -171,6 +173,20 @@ def folders(folder):
     expect("a folder: places name the file", json.loads(out)["where"] == "all/deep/m.mesh:2:1", out)
 
 
+def odds(folder):
+    for words in (["--help"], ["check", "--help"], ["version"], ["--version"]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([common.meshc, *words], stdout=full, stderr=subprocess.PIPE, timeout=60)
+        expect(f"{words} into a full device: exit 2", done.returncode == 2 and b"standard output cannot be written" in done.stderr, done)
+    for words in (["check", "-", "-"], ["fmt", "-", "-"], ["check", "p.mesh", "-", "-"]):
+        code, out, err = folder.run(*words, stdin=SMALL)
+        expect(f"{words}: exit 2", code == 2 and not out and "standard input can be read once" in err, err)
+    one = 'mesh m: trust "t", ingress deny, egress deny;\nnamespace a;\nmtls off because "x";\nservice s { tcp 80; }\nallow r: from world to s;\n'
+    out = folder.run("check", "-", stdin=one)[1]
+    expect("check: one of each is singular", out.startswith("m: 1 service, 1 rule (0 with L7 conditions), 1 address block, "), out)
+    expect("check: two are not", "2 services, 4 rules" in folder.run("check", "p.mesh")[1])
+
+
 def not_enforceable(folder):
     for name, text, place, word in CANNOT:
         folder.write("p.mesh", text)
@@ -208,5 +224,6 @@ def run():
     why_identities(folder)
     json_everywhere(folder)
     folders(folder)
+    odds(folder)
     not_enforceable(folder)
     readme_examples()
