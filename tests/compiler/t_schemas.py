@@ -30,7 +30,8 @@ def outputs():
     folder.write("p.mesh", SMALL)
     folder.write("bad.mesh", SMALL.replace("to ledger port 5432", "to ledgr"))
     folder.write("empty.mesh", "")
-    for name in ("p", "bad", "empty"):
+    folder.write("many.mesh", SMALL + ";" * 1100)
+    for name in ("p", "bad", "empty", "many"):
         yield "check", json.loads(folder.run("check", "--format=json", f"{name}.mesh")[1])
     for words in (["test", "p.mesh"], ["version"]):
         yield words[0], json.loads(folder.run(words[0], "--format=json", *words[1:])[1])
@@ -43,7 +44,9 @@ def outputs():
         yield "manifest", said["manifest"]
     folder.write("next.mesh", SMALL.replace("deny no-world", "deny not-the-world").replace("10.96.0.10", "10.96.0.11"))
     folder.run("compile", "-o", "next", "next.mesh")
-    for old, new in (("plain", "next"), ("signed", "plain"), ("plain", "plain")):
+    for name, was, now in (("section", b"GPL", b"GPX"), ("byte", b"cidr office", b"cidr offiec")):
+        folder.write(name, folder.read("plain").replace(was, now, 1))
+    for old, new in (("plain", "next"), ("signed", "plain"), ("plain", "plain"), ("plain", "section"), ("plain", "byte")):
         yield "inspect-diff", json.loads(folder.run("inspect", "--diff", "--format=json", old, new)[1])
     for seed in range(6):
         policy = settled(folder, random_policy.make(seed, l7=True))
