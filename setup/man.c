@@ -91,7 +91,7 @@ static void meshc(FILE *out)
 	fputs(".SH COMMON FLAGS\n", out);
 #define FLAG(name, value, choices, verbs, help)                                                                        \
 	fputs(".TP\n.B ", out), put(out, name " " value), fputs("\n", out), put(out, help),                            \
-		put(out, *choices ? ": " choices : ""), put(out, *verbs ? "\nTaken by " verbs : ""), fputs("\n", out);
+		put(out, *choices ? ": " choices : ""), put(out, *verbs ? "; taken by " verbs : ""), fputs("\n", out);
 #define SWITCH(name, help) fputs(".TP\n.B ", out), put(out, name), fputs("\n", out), put(out, help), fputs("\n", out);
 #include "flags.def"
 #undef FLAG
