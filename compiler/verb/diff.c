@@ -313,7 +313,10 @@ int diff_check(const struct options *options, struct run *run, enum side side, c
 	if (side == OLD)
 		run->now = NULL;
 	pipeline_run(run);
-	int code = verb_outcome(options, run);
+	int code = side == NEW ? verb_match(options, run) : EXIT_YES;
+	if (code)
+		return code;
+	code = verb_outcome(options, run);
 	if (!code)
 		return EXIT_YES;
 	fprintf(stderr, "meshc: the %s policy, %s:\n", side == OLD ? "old" : "new", where);

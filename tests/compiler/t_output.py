@@ -10,7 +10,7 @@ PRINTS = [["check", "p.mesh"], ["check", "--format=json", "p.mesh"], ["check", "
           ["compile", "--emit=ast", "p.mesh"], ["compile", "--emit=diagram", "p.mesh"], ["compile", "--emit=c", "p.mesh"],
           ["inspect", "p.o"], ["inspect", "--format=json", "p.o"], ["inspect", "--diff", "p.o", "p.o"], ["verify", "-k", "k.pub", "signed.o"],
           ["explain"], ["explain", "M0104"], ["completion", "bash"], ["version"], ["version", "--format=json"]]
-TAKEN = {"--now=2026-06-01": "compile check why diff plan test", "--inventory=inventory.json": "compile check why test",
+TAKEN = {"--now=2026-06-01": "compile check why diff plan test", "--inventory=inventory.json": "compile check why diff plan test",
          "--fail-level=error": "compile check why diff plan test", "--color=never": None, "--format=text": None}
 VERBS = "compile check fmt why diff plan test keygen sign verify inspect explain completion version".split()
 
