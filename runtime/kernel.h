@@ -10,6 +10,12 @@
 
 struct kernel;
 
+/* The right to work on the pins of CONFIG, until the descriptor *RET_LOCK is closed. -EBUSY: another process has it,
+ * named in WHY; -ENOTDIR as below. */
+int kernel_lock(const struct config *config, int *ret_lock, struct why *why);
+/* What the lock lies on: with it held, and nothing left that it is for. */
+void kernel_lock_remove(const struct config *config);
+
 /* Opens what is pinned, or makes it anew: loads what meshd carries (carried.c), pins every map, prog_array,
  * dispatcher and fixed program, mmaps `control`. *ret_adopted: true where an earlier run had left it. A folder
  * that was left half-made is removed and made anew only where nothing in it enforces (control->active == 0), else

@@ -229,9 +229,10 @@ static int start(struct node *node, struct why *why)
 	return r ? why_set(why, r, "the node proxy: %s", strerror(-r)) : 0;
 }
 
+/* "mesh-proxy", where `pins` is not said otherwise: each set of pins has a proxy of its own. */
 static void cgroup_path(const struct config *config, char *path, size_t size)
 {
-	snprintf(path, size, "%s/mesh-proxy", config->cgroup);
+	snprintf(path, size, "%s/%s-proxy", config->cgroup, config->pins);
 }
 
 static void note_problem(struct mtls *mtls, const char *text)

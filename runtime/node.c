@@ -249,14 +249,17 @@ static int open_kernel(struct node *node, struct why *why)
 
 int node_start(struct node *node, const struct config *config, struct why *why)
 {
-	*node = (struct node){.config = config, .next_generation = 1, .next_order = 1};
+	*node = (struct node){.config = config, .lock = -1, .next_generation = 1, .next_order = 1};
 	warn_development_keys(config);
-	int r = loop_create(&node->loop);
+	/* Two daemons must not work on one set of pins. */
+	int r = kernel_lock(config, &node->lock, why);
+	if (r)
+		return r;
+	r = loop_create(&node->loop);
 	if (r)
 		return why_set(why, r, "epoll: %s", strerror(-r));
 	if (config->flow_log && !(node->flows.file = fopen(config->flow_log, "ae")))
 		return why_set(why, -errno, "%s: %s", config->flow_log, strerror(errno));
-	/* The socket first: two daemons must not work on one set of pins. */
 	r = control_create(config, node->loop, take_request, node, &node->control, why);
 	if (!r)
 		r = open_kernel(node, why);
@@ -313,4 +316,6 @@ void node_stop(struct node *node)
 		loop_release(node->loop);
 	if (node->flows.file)
 		fclose(node->flows.file);
+	if (node->lock >= 0)
+		close(node->lock);
 }

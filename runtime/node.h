@@ -69,6 +69,7 @@ struct mtls {
 
 struct node {
 	const struct config *config;
+	int lock; /* of the pins */
 	struct kernel *kernel;
 	struct loop *loop;
 	struct control *control;

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static int read_config(const struct ask *ask, struct config *config)
 {
@@ -77,22 +78,22 @@ int verb_uninstall(struct ask *ask)
 {
 	struct config config;
 	struct why why = {0};
-	int code = read_config(ask, &config);
+	int code = read_config(ask, &config), lock = -1;
 	if (code)
 		return code;
-	json_t *body = json_pack("{s:s}", "verb", "status"),
-	       *answer = control_ask(config.socket, body, -1, 5, NULL, NULL, &why);
-	if (answer)
-		code = cannot("meshd runs (%s): stop it first, `uninstall` leaves nothing for it to stand on",
-			      config.socket);
-	else if (kernel_uninstall(&config, &why))
+	int r = kernel_lock(&config, &lock, &why);
+	/* Without a bpffs nobody runs, and there may be nothing to take away from it. */
+	if (!r || r == -ENOTDIR)
+		r = kernel_uninstall(&config, &why);
+	if (r) {
 		code = cannot("%s", why.text);
-	else
+	} else {
 		mtls_uninstall(&config);
-	if (!code)
+		kernel_lock_remove(&config);
 		puts("nothing of the mesh is left in the kernel; bundles are still in the state folder");
-	json_decref(body);
-	json_decref(answer);
+	}
+	if (lock >= 0)
+		close(lock);
 	config_release(&config);
 	return code;
 }

@@ -381,6 +381,31 @@ static void test_refuses_what_is_no_bpffs(void **state)
 	kernel = NULL;
 }
 
+static void test_one_holds_the_pins(void **state)
+{
+	(void)state;
+	need_world();
+	struct config other = world.config;
+	int first = -1, second = -1, beside = -1;
+	char holder[32];
+	assert_works(kernel_lock(&world.config, &first, &why));
+	assert_int_equal(kernel_lock(&world.config, &second, &why), -EBUSY);
+	snprintf(holder, sizeof(holder), "(pid %d)", (int)getpid());
+	assert_non_null(strstr(why.text, holder));
+	other.pins = "other";
+	assert_works(kernel_lock(&other, &beside, &why));
+	kernel_lock_remove(&other);
+	close(beside);
+	/* Somebody who had the folder open before it was removed does not hold the lock of the next one. */
+	kernel_lock_remove(&world.config);
+	assert_works(kernel_lock(&world.config, &second, &why));
+	close(first);
+	close(second);
+	assert_works(kernel_lock(&world.config, &first, &why));
+	kernel_lock_remove(&world.config);
+	close(first);
+}
+
 static void test_opens_and_attaches(void **state)
 {
 	(void)state;
@@ -840,6 +865,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_refuses_what_is_no_bpffs),
+		cmocka_unit_test(test_one_holds_the_pins),
 		cmocka_unit_test(test_opens_and_attaches),
 		cmocka_unit_test(test_proves),
 		cmocka_unit_test(test_loads),
