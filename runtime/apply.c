@@ -119,7 +119,6 @@ static int free_slot(struct node *node, uint32_t slot)
 	int r = kernel_unload(node->kernel, resident->generation);
 	if (r)
 		return r;
-	resident->generation = NULL;
 	resident_release(resident);
 	return 0;
 }
@@ -168,11 +167,8 @@ static int prepare(struct node *node, uint32_t slot, const struct offer *offer, 
 	int64_t proved = now_us();
 	if (!r && node->inventory)
 		r = node_publish_one(node, fresh, &offer->bundle, why);
-	if (r) {
-		kernel_unload(node->kernel, fresh->generation);
-		fresh->generation = NULL;
+	if (r)
 		return r;
-	}
 	json_object_set_new(answer, "generation", json_integer(fresh->generation->number));
 	json_object_set_new(answer, "vectors", json_integer(count));
 	json_object_set_new(answer, "load_us", json_integer(loaded - start));
@@ -181,11 +177,21 @@ static int prepare(struct node *node, uint32_t slot, const struct offer *offer, 
 	return 0;
 }
 
+/* What was in force instead of a policy is not kept: nobody rolls back to it. */
+static void open_node(struct node *node, uint32_t closed)
+{
+	free(node->closed_problem);
+	node->closed_problem = NULL;
+	if (free_slot(node, closed))
+		node_say("the generation that denied everything stays in slot %u", closed);
+}
+
 /* The switch: one 4-byte store, seen by every hook on every CPU at its next call. */
 static void switch_to(struct node *node, uint32_t slot)
 {
 	struct resident *resident = &node->residents[slot];
 	const struct resident *before = node_active(node);
+	uint32_t closed = before && before->generation->is_closed ? before->generation->slot : MESH_GENERATIONS;
 	volatile struct mesh_control *control = kernel_control(node->kernel);
 	struct why why = {0};
 	resident->order = node->next_order++;
@@ -198,11 +204,13 @@ static void switch_to(struct node *node, uint32_t slot)
 	control->before_generation = before ? before->generation->number : 0;
 	control->switched_ns = (uint64_t)now_us() * 1000;
 	__atomic_store_n(&control->active, slot + 1, __ATOMIC_RELEASE);
+	if (closed < MESH_GENERATIONS)
+		open_node(node, closed);
 	/* It may know this node's workloads by other IDs. */
 	if (node->mtls.wanted)
 		node_find_places(node);
 	mtls_switched(node);
-	if (state_save(node, &why))
+	if (!resident->generation->is_closed && state_save(node, &why))
 		node_say("the switch is done, but not remembered for a restart: %s", why.text);
 }
 
@@ -233,11 +241,9 @@ static int install(struct node *node, const struct offer *offer, json_t *answer,
 		r = prepare(node, slot, offer, &fresh, answer, why);
 	if (!r)
 		r = state_save_bundle(node, slot, offer->bytes, offer->len, why);
-	if (r && fresh.generation) {
-		kernel_unload(node->kernel, fresh.generation);
-		fresh.generation = NULL;
-	}
 	if (r) {
+		if (fresh.generation)
+			kernel_unload(node->kernel, fresh.generation);
 		resident_release(&fresh);
 		return r;
 	}
@@ -332,10 +338,23 @@ int node_set_mode(struct node *node, bool off)
 
 /* ---- Recovery ---------------------------------------------------------------------------------------- */
 
+static void describe_adopted(struct node *node, struct resident *resident, uint32_t slot)
+{
+	struct offer offer;
+	struct why why = {0};
+	int r = offer_on_disk(node, slot, &offer, &why);
+	if (!r) {
+		r = resident_describe(resident, &offer.bundle);
+		offer_close(&offer);
+	}
+	if (r)
+		node_say("generation %u stays as it is, inventory cannot reach it: %s", resident->generation->number,
+			 why.text);
+}
+
 static void adopt_slot(struct node *node, uint32_t slot)
 {
 	struct resident *resident = &node->residents[slot];
-	struct offer offer;
 	struct why why = {0};
 	int r = kernel_adopt(node->kernel, slot, &resident->generation, &why);
 	if (r && r != -ENOENT)
@@ -348,23 +367,16 @@ static void adopt_slot(struct node *node, uint32_t slot)
 		node->next_generation = resident->generation->number + 1;
 	if (resident->order >= node->next_order)
 		node->next_order = resident->order + 1;
-	r = offer_on_disk(node, slot, &offer, &why);
-	if (!r) {
-		r = resident_describe(resident, &offer.bundle);
-		offer_close(&offer);
-	}
-	if (r)
-		node_say("generation %u stays as it is, inventory cannot reach it: %s", resident->generation->number,
-			 why.text);
+	if (resident->generation->is_closed)
+		resident->names = names_make(NULL, NULL);
+	else
+		describe_adopted(node, resident, slot);
 }
 
-/* Nothing is pinned, but a policy was in force: the machine was started anew. */
+/* SLOT + 1 of the state folder was in force, before the machine was started anew. */
 static int load_again(struct node *node, uint32_t active, struct why *why)
 {
 	struct offer offer;
-	memset(node->residents, 0, sizeof(node->residents));
-	if (!active || active > MESH_GENERATIONS)
-		return 0;
 	int r = offer_on_disk(node, active - 1, &offer, why);
 	if (r)
 		return r;
@@ -375,19 +387,51 @@ static int load_again(struct node *node, uint32_t active, struct why *why)
 	return r;
 }
 
+/* The state folder stays as it is: once it is mended, the next start goes on with what it says. */
+static int close_node(struct node *node, struct why *why)
+{
+	struct resident fresh = {.names = names_make(NULL, NULL)};
+	uint32_t slot = choose_slot(node);
+	int r = !fresh.names ? -ENOMEM : slot == MESH_GENERATIONS ? -EBUSY : free_slot(node, slot);
+	if (r)
+		why_set(why, r, "%s", strerror(-r));
+	else
+		r = kernel_load_closed(node->kernel, node->next_generation, slot, &fresh.generation, why);
+	if (r) {
+		resident_release(&fresh);
+		return r;
+	}
+	node->next_generation++;
+	node->residents[slot] = fresh;
+	switch_to(node, slot);
+	return 0;
+}
+
+/* The policy that was in force by the state folder, or none at all; never another, and never an open door. */
+static int restore(struct node *node, uint32_t active, const struct why *unknown, struct why *why)
+{
+	struct why problem = *unknown;
+	const struct resident *closed = node_active(node);
+	if (!active && !problem.text[0])
+		return 0;
+	if (!closed && !people_known(node))
+		return why_set(why, -ENOENT,
+			       "%s cannot be read, and %s keeps none: a policy was in force here, and whom it is about "
+			       "is not known; put the inventory there, or remove that folder to start open",
+			       node->config->inventory, node->config->state);
+	if (!problem.text[0] && !load_again(node, active, &problem))
+		return 0;
+	node->closed_problem = strdup(problem.text);
+	node_say("the policy that was in force cannot be loaded again: %s", problem.text);
+	node_say("CLOSED: whatever enrolled workloads open or take is denied until a bundle is applied");
+	return closed ? 0 : close_node(node, why);
+}
+
 int node_recover(struct node *node, struct why *why)
 {
 	uint32_t active = 0;
-	struct why problem = {0};
-	int r = state_load(node, &active, &problem);
-	if (r && r != -ENOENT)
-		node_say("%s", problem.text);
-	if (!node->adopted) {
-		r = load_again(node, active, &problem);
-		if (r)
-			node_say("the policy that was in force cannot be loaded again: %s", problem.text);
-		return 0;
-	}
+	struct why unknown = {0};
+	int r = state_load(node, &active, &unknown);
 	for (uint32_t i = 0; i < MESH_GENERATIONS; i++)
 		adopt_slot(node, i);
 	uint32_t pinned = kernel_control(node->kernel)->active;
@@ -395,5 +439,9 @@ int node_recover(struct node *node, struct why *why)
 		return why_set(why, -EUCLEAN,
 			       "slot %u is in force, but its programs are not pinned; `meshd uninstall` and start anew",
 			       pinned - 1);
+	if (!pinned || node_active(node)->generation->is_closed)
+		return restore(node, active, &unknown, why);
+	if (r)
+		node_say("%s", unknown.text);
 	return 0;
 }

@@ -8,6 +8,7 @@
 CARRIED(runtime)
 CARRIED(near)
 CARRIED(adopt)
+CARRIED(policy)
 #undef CARRIED
 
 static int set_sizes(const struct config *config, struct object *object, struct why *why)
@@ -22,6 +23,12 @@ static int set_sizes(const struct config *config, struct object *object, struct 
 			return why_set(why, r, "map %s cannot have %u entries", kernel_map_names[i], entries);
 	}
 	return 0;
+}
+
+const void *carried_policy(size_t *ret_len)
+{
+	*ret_len = policy_object_len;
+	return policy_object;
 }
 
 int carried_open(enum carried which, const struct config *config, struct object *ret_object, struct why *why)

@@ -179,6 +179,33 @@ int kernel_load(struct kernel *kernel, const void *elf, size_t len, uint32_t num
 	return r;
 }
 
+/* A folder in its place says what it is: nothing else of it would tell. */
+static struct pin_path closed_path(const struct kernel *kernel, uint32_t slot)
+{
+	return pin_path(kernel->config, "/gen/%u/closed", slot);
+}
+
+int kernel_load_closed(struct kernel *kernel, uint32_t number, uint32_t slot, struct generation **ret_generation,
+		       struct why *why)
+{
+	size_t len;
+	const void *elf = carried_policy(&len);
+	struct generation *generation;
+	int r = kernel_load(kernel, elf, len, number, slot, &generation, why);
+	if (r)
+		return r;
+	r = pin_make_folder(closed_path(kernel, slot).text);
+	if (r) {
+		why_set(why, r, "%s: %s", closed_path(kernel, slot).text, strerror(-r));
+		kernel_unload(kernel, generation);
+		generation_release(generation);
+		return r;
+	}
+	generation->is_closed = true;
+	*ret_generation = generation;
+	return 0;
+}
+
 /* ---- Adopting ------------------------------------------------------------------------------------ */
 
 /* "memlock:" of /proc/self/fdinfo: what the kernel charges for a map or program. */
@@ -288,6 +315,7 @@ static int adopt_all(struct kernel *kernel, uint32_t slot, struct generation *ge
 		return -errno;
 	generation->class_at = at;
 	generation->half = half_in_use(generation);
+	generation->is_closed = pin_exists(closed_path(kernel, slot).text);
 	return 0;
 }
 

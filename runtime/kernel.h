@@ -61,8 +61,9 @@ struct generation {
 	int classes, vips, sets, backends, hits, ids; /* descriptors of its private maps */
 	struct mesh_class *class_at;		      /* mapped, writable */
 	uint32_t endpoints, backend_max, set_max, vip_max, hit_max, id_max;
-	bool has_ids;  /* they never change: written once */
-	uint32_t half; /* which half of `backends` is in use */
+	bool has_ids;	/* they never change: written once */
+	bool is_closed; /* of kernel_load_closed */
+	uint32_t half;	/* which half of `backends` is in use */
 	uint32_t programs;
 	uint64_t bytes;	       /* memory of its maps, as the kernel counts it (fdinfo memlock) */
 	uint64_t instructions; /* verified, all programs */
@@ -74,6 +75,9 @@ struct generation {
  * yet. -ENOEXEC: the verifier refused it, its log's end in WHY. On failure nothing stays behind. */
 int kernel_load(struct kernel *kernel, const void *elf, size_t len, uint32_t number, uint32_t slot,
 		struct generation **ret_generation, struct why *why);
+/* The same for what meshd carries: a generation that denies whatever an enrolled workload opens or takes. */
+int kernel_load_closed(struct kernel *kernel, uint32_t number, uint32_t slot, struct generation **ret_generation,
+		       struct why *why);
 /* What an earlier run had pinned in SLOT. -ENOENT: nothing. */
 int kernel_adopt(struct kernel *kernel, uint32_t slot, struct generation **ret_generation, struct why *why);
 /* Empties the slot and unpins. Never of the active one: -EBUSY. */

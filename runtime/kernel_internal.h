@@ -169,6 +169,9 @@ int carried_open(enum carried which, const struct config *config, struct object 
 int carried_load(enum carried which, const struct object *runtime, const struct config *config,
 		 struct object *ret_object, struct why *why);
 
+/* A policy of no service: it denies whatever an enrolled workload opens or takes. */
+const void *carried_policy(size_t *ret_len);
+
 /* ---- IPv4 addresses (peers.c) ------------------------------------------------------------------- */
 
 /* How many buckets hold ENDPOINTS addresses. */

@@ -92,7 +92,7 @@ static json_t *answer_source(struct node *node)
 	struct why why = {0};
 	struct offer offer;
 	size_t len;
-	if (!active)
+	if (!active || active->generation->is_closed)
 		return failed(why_set(&why, -ENOENT, "no policy is in force on this node"), &why);
 	int r = offer_of_slot(node, active->generation->slot, &offer, &why);
 	if (r)
@@ -271,9 +271,7 @@ int node_start(struct node *node, const struct config *config, struct why *why)
 		r = mtls_start(node, why);
 	if (r)
 		return r;
-	struct why problem = {0};
-	if (node_read_inventory(node, &problem))
-		node_say("inventory: %s", problem.text);
+	node_start_people(node);
 	mtls_take_over(node);
 	return 0;
 }
@@ -290,8 +288,8 @@ int node_run(struct node *node)
 	if (!r)
 		r = loop_timer(node->loop, loop_now_ms() + RECORDS_MS, on_records_due, node);
 	const struct resident *active = node_active(node);
-	node_say("%s, %s%s", node->adopted ? "adopted what was pinned" : "started",
-		 active ? "enforcing " : "no policy yet", active ? active->digest : "");
+	const char *what = !active ? "no policy yet" : active->generation->is_closed ? "CLOSED" : "enforcing ";
+	node_say("%s, %s%s", node->adopted ? "adopted what was pinned" : "started", what, active ? active->digest : "");
 	if (!r)
 		r = loop_run(node->loop);
 	close(signals.fd);
@@ -310,6 +308,8 @@ void node_stop(struct node *node)
 		inventory_release(node->inventory);
 	registry_release(&node->registry);
 	free(node->inventory_problem);
+	free(node->closed_problem);
+	free(node->watch_problem);
 	if (node->kernel)
 		kernel_close(node->kernel);
 	if (node->loop)

@@ -77,6 +77,7 @@ struct node {
 	uint32_t next_generation;
 	uint64_t next_order;
 	long long last_version; /* of this mesh, ever */
+	char *closed_problem;	/* why the policy that was in force is not; NULL: it is, or there was none */
 	struct inventory *inventory;
 	char *inventory_problem; /* why the last reading was refused; NULL: it was not */
 	char inventory_stamp[256];
@@ -121,11 +122,19 @@ void offer_close(struct offer *offer);
 
 /* people.c: the inventory, and what it means to the kernel */
 int node_read_inventory(struct node *node, struct why *why);
+/* The inventory at the start of meshd: where it cannot be read, what is kept of the last one. */
+void node_start_people(struct node *node);
+/* There is something of either. */
+bool people_known(struct node *node);
 int node_publish(struct node *node, struct why *why);
 int node_publish_one(struct node *node, struct resident *resident, const struct bundle *bundle, struct why *why);
 void node_watch_inventory(struct node *node);
 /* The numbers of endpoints, for a restart. */
 void node_save_people(struct node *node);
+
+/* people_kept.c: the inventory in force, for a start without one */
+void people_keep(const struct node *node);
+int people_recall(const struct node *node, struct inventory **ret_inventory, struct why *why);
 
 /* watch.c */
 void node_watch_bundles(struct node *node);
@@ -163,8 +172,9 @@ int state_save(const struct node *node, struct why *why);
 int state_save_bundle(const struct node *node, uint32_t slot, const void *bytes, size_t len, struct why *why);
 /* malloc'd. -ENOENT, -EIO ... */
 int state_read_bundle(const struct node *node, uint32_t slot, void **ret_bytes, size_t *ret_len);
-/* -ENOENT: none. Fills the residents' numbers, without generations. */
-int state_load(struct node *node, uint32_t *ret_active_slot, struct why *why);
+/* Fills the residents' numbers, without generations. *RET_ACTIVE: the slot + 1 that was in force; 0: none ever was.
+ * -EUCLEAN: one was, and which cannot be told. */
+int state_load(struct node *node, uint32_t *ret_active, struct why *why);
 
 /* status.c, flow_log.c */
 json_t *node_status(struct node *node);

@@ -57,7 +57,7 @@ int node_publish_one(struct node *node, struct resident *resident, const struct 
 int node_publish(struct node *node, struct why *why)
 {
 	struct resident *active = node_active(node);
-	if (active && active->names) {
+	if (active && active->names && !active->generation->is_closed) {
 		struct offer offer;
 		int r = offer_of_slot(node, active - node->residents, &offer, why);
 		if (r)
@@ -125,6 +125,13 @@ void node_save_people(struct node *node)
 		node_say("%s", why.text);
 }
 
+static int load_endpoints(struct node *node, struct registry *registry, struct why *why)
+{
+	char path[1040];
+	snprintf(path, sizeof(path), "%s/endpoints.json", node->config->state);
+	return registry_load(registry, path, why);
+}
+
 static int take(struct node *node, struct why *why)
 {
 	int64_t next_ms = 0;
@@ -173,11 +180,8 @@ int node_read_inventory(struct node *node, struct why *why)
 		note_problem(node, why);
 		return r;
 	}
-	if (!old && !node->registry.len) {
-		char path[1040];
-		snprintf(path, sizeof(path), "%s/endpoints.json", node->config->state);
-		registry_load(&node->registry, path, NULL);
-	}
+	if (!old && !node->registry.len)
+		load_endpoints(node, &node->registry, NULL);
 	node->inventory = fresh;
 	r = take(node, why);
 	if (r && old) {
@@ -190,10 +194,52 @@ int node_read_inventory(struct node *node, struct why *why)
 		inventory_release(old);
 	}
 	note_problem(node, r ? why : NULL);
-	if (!r)
+	if (!r) {
 		node->inventory_s = time(NULL);
+		people_keep(node);
+	}
 	malloc_trim(0); /* what it was parsed from */
 	return r;
+}
+
+/* ---- At the start ------------------------------------------------------------------------------------- */
+
+bool people_known(struct node *node)
+{
+	struct inventory *inventory = NULL;
+	struct registry registry = {0};
+	bool known = !inventory_read(node->config->inventory, &inventory, NULL) ||
+		     !people_recall(node, &inventory, NULL) ||
+		     (!load_endpoints(node, &registry, NULL) && registry.len > 1);
+	if (inventory)
+		inventory_release(inventory);
+	registry_release(&registry);
+	return known;
+}
+
+/* Without one: the addresses are known, and of whom. To a policy that is nobody, so it denies them. */
+static int start_by_addresses(struct node *node, struct why *why)
+{
+	int r = load_endpoints(node, &node->registry, why);
+	return r ? r : kernel_publish_peers(node->kernel, &node->registry, why);
+}
+
+void node_start_people(struct node *node)
+{
+	struct why why = {0}, kept = {0};
+	if (!node_read_inventory(node, &why))
+		return;
+	node_say("inventory: %s", why.text);
+	if (node->inventory)
+		return;
+	int r = people_recall(node, &node->inventory, &kept);
+	if (!r) {
+		load_endpoints(node, &node->registry, NULL);
+		r = take(node, &kept);
+		node_say("inventory: as it was read last%s%s", r ? ": " : "", r ? kept.text : "");
+	} else if (!node->adopted && !start_by_addresses(node, &kept)) {
+		node_say("inventory: %s; what has the addresses of the last one is denied", kept.text);
+	}
 }
 
 /* ---- Watching ---------------------------------------------------------------------------------------- */

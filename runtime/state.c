@@ -116,23 +116,20 @@ int state_read_bundle(const struct node *node, uint32_t slot, void **ret_bytes, 
 	return read_file(state_path(node->config, "slot-%u.o", slot).text, ret_bytes, ret_len);
 }
 
-int state_load(struct node *node, uint32_t *ret_active_slot, struct why *why)
+/* Bundles without the list of them. */
+static bool has_bundles(const struct config *config)
 {
-	json_error_t error;
-	struct path path = state_path(node->config, "state.json", 0);
-	json_t *all = json_load_file(path.text, JSON_REJECT_DUPLICATES, &error);
-	if (!all)
-		return access(path.text, F_OK) ? -ENOENT
-					       : why_set(why, -EINVAL, "%s:%d: %s", path.text, error.line, error.text);
+	bool found = false;
+	for (unsigned i = 0; i < MESH_GENERATIONS; i++)
+		found = found || access(state_path(config, "slot-%u.o", i).text, F_OK) == 0;
+	return found;
+}
+
+static void take_slots(struct node *node, const json_t *slots)
+{
 	size_t i;
 	json_t *slot;
-	const char *mesh = json_string_value(json_object_get(all, "mesh"));
-	*ret_active_slot = json_integer_value(json_object_get(all, "active"));
-	node->next_generation = json_integer_value(json_object_get(all, "next_generation"));
-	node->next_order = json_integer_value(json_object_get(all, "next_order"));
-	if (mesh && strcmp(mesh, node->config->mesh) == 0)
-		node->last_version = json_integer_value(json_object_get(all, "last_version"));
-	json_array_foreach (json_object_get(all, "slots"), i, slot) {
+	json_array_foreach ((json_t *)slots, i, slot) {
 		json_int_t number = json_integer_value(json_object_get(slot, "slot"));
 		if (number < 0 || number >= MESH_GENERATIONS)
 			continue;
@@ -141,6 +138,38 @@ int state_load(struct node *node, uint32_t *ret_active_slot, struct why *why)
 		resident->applied_s = json_integer_value(json_object_get(slot, "applied"));
 		resident->order = json_integer_value(json_object_get(slot, "order"));
 	}
-	json_decref(all);
+}
+
+static int take_state(struct node *node, const json_t *all, const char *path, uint32_t *ret_active, struct why *why)
+{
+	const char *mesh = json_string_value(json_object_get(all, "mesh"));
+	json_int_t generation = json_integer_value(json_object_get(all, "next_generation")),
+		   order = json_integer_value(json_object_get(all, "next_order")),
+		   active = json_integer_value(json_object_get(all, "active"));
+	if (generation < 1 || generation > UINT32_MAX || order < 1 || active < 1 || active > MESH_GENERATIONS)
+		return why_set(why, -EUCLEAN, "%s does not say which policy was in force", path);
+	node->next_generation = generation;
+	node->next_order = order;
+	*ret_active = active;
+	if (mesh && strcmp(mesh, node->config->mesh) == 0)
+		node->last_version = json_integer_value(json_object_get(all, "last_version"));
+	take_slots(node, json_object_get(all, "slots"));
 	return 0;
+}
+
+int state_load(struct node *node, uint32_t *ret_active, struct why *why)
+{
+	json_error_t error;
+	struct path path = state_path(node->config, "state.json", 0);
+	*ret_active = 0;
+	if (access(path.text, F_OK) && errno == ENOENT)
+		return has_bundles(node->config)
+			       ? why_set(why, -EUCLEAN, "%s is missing, but bundles are there", path.text)
+			       : 0;
+	json_t *all = json_load_file(path.text, JSON_REJECT_DUPLICATES, &error);
+	if (!all)
+		return why_set(why, -EUCLEAN, "%s:%d: %s", path.text, error.line, error.text);
+	int r = take_state(node, all, path.text, ret_active, why);
+	json_decref(all);
+	return r;
 }

@@ -15,7 +15,9 @@ static const char *state_of(struct node *node)
 	case MESH_OBSERVE:
 		return "observing";
 	default:
-		return kernel_control(node->kernel)->active ? "enforcing" : "no policy";
+		return !node_active(node)			  ? "no policy"
+		       : node_active(node)->generation->is_closed ? "closed"
+								  : "enforcing";
 	}
 }
 
@@ -70,7 +72,7 @@ static json_t *generations_json(struct node *node)
 	json_t *all = json_array();
 	for (int i = 0; i < MESH_GENERATIONS; i++) {
 		const struct resident *resident = &node->residents[i];
-		if (resident->generation)
+		if (resident->generation && !resident->generation->is_closed)
 			json_array_append_new(all, json_pack("{s:i, s:i, s:I, s:s, s:I, s:b, s:I, s:I}", "generation",
 							     (int)resident->generation->number, "slot", i, "version",
 							     (json_int_t)resident->version, "digest", resident->digest,
@@ -156,11 +158,22 @@ static json_t *problems_json(struct node *node)
 			    "break glass is on, NOTHING is enforced");
 	if (strcmp(state, "no policy") == 0)
 		add_problem(problems, "%s", "no policy was applied: everything passes");
-	if (node->inventory_problem)
+	if (node->closed_problem)
+		add_problem(
+			problems,
+			"CLOSED, whatever enrolled workloads open or take is denied: the policy that was in force "
+			"cannot be loaded again: %s; apply a bundle, or mend that and restart meshd (`meshd off` lets "
+			"everything pass)",
+			node->closed_problem);
+	if (node->inventory_problem && node->inventory)
 		add_problem(problems, "the inventory was refused, the last good one is in force: %s",
 			    node->inventory_problem);
 	if (!node->inventory)
-		add_problem(problems, "%s", "no inventory was read yet: nobody is enrolled");
+		add_problem(problems,
+			    node->registry.len
+				    ? "no inventory was read yet, what has an address of the last one is denied: %s"
+				    : "no inventory was read yet, nobody is enrolled: %s",
+			    node->inventory_problem ? node->inventory_problem : "?");
 	if (node->watch_problem)
 		add_problem(problems, "%s", node->watch_problem);
 	if (node->place_problems)
@@ -224,7 +237,7 @@ json_t *node_status(struct node *node)
 		(json_int_t)node->flows.next, "flow_lines_dropped", (json_int_t)control_dropped(node->control));
 	json_object_set_new(status, "mtls", mtls_status(node));
 	json_object_set_new(status, "ok", json_boolean(json_array_size(problems) == 0));
-	if (!active)
+	if (!active || active->generation->is_closed)
 		return status;
 	json_object_set_new(status, "generation", json_integer(active->generation->number));
 	json_object_set_new(status, "digest", json_string(active->digest));
