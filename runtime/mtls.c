@@ -265,9 +265,12 @@ void mtls_lost(struct node *node)
 	close(mtls->command);
 	mtls->control = mtls->command = -1;
 	json_decref(mtls->told);
-	mtls->told = NULL;
+	json_decref(mtls->domains);
+	mtls->told = mtls->domains = NULL;
 	mtls->start_ms = loop_now_ms() + RESTART_MS;
 	mtls->stamp = 0;
+	mtls->questions = mtls->answers = 0;
+	mtls->unanswered_ms = 0;
 	mtls->restarts++;
 	note_problem(mtls, "the node proxy ended; it is started again");
 	node_say("%s", mtls->problem);
@@ -350,16 +353,9 @@ void mtls_release(struct node *node)
 	json_decref(mtls->files);
 	json_decref(mtls->status);
 	json_decref(mtls->file_problems);
+	json_decref(mtls->domains);
+	free(mtls->folder_problem);
 	free(mtls->problem);
-}
-
-const char *mtls_missing(struct node *node)
-{
-	const struct resident *active = node_active(node);
-	if (node->mtls.wanted || !active || !active->names || !names_strict(active->names))
-		return NULL;
-	return "the policy has strict ports, and meshd.yaml no `mtls`: no connection of this node's workloads reaches "
-	       "one";
 }
 
 json_t *mtls_status(struct node *node)
@@ -374,10 +370,13 @@ json_t *mtls_status(struct node *node)
 	json_object_set_new(status, "restarts", json_integer(mtls->restarts));
 	json_object_set_new(status, "problem", mtls->problem ? json_string(mtls->problem) : json_null());
 	json_t *problems = json_object_get(status, "problems");
-	if (!json_is_array(problems))
-		json_object_set_new(status, "problems",
-				    mtls->file_problems ? json_deep_copy(mtls->file_problems) : json_array());
-	else if (mtls->file_problems)
+	if (!json_is_array(problems)) {
+		problems = json_array();
+		json_object_set_new(status, "problems", problems);
+	}
+	if (mtls->file_problems)
 		json_array_extend(problems, mtls->file_problems);
+	if (mtls->folder_problem)
+		json_array_append_new(problems, json_string(mtls->folder_problem));
 	return status;
 }

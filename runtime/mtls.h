@@ -9,6 +9,8 @@ int mtls_hello(struct node *node);
 /* Identity files that changed since they were told. */
 void mtls_tell_files(struct node *node);
 void mtls_ask_status(struct node *node);
+/* The proxy was told of the workload in PLACE, and has said since how it is. */
+bool mtls_was_heard(const struct node *node, const struct place *place);
 void mtls_hear(void *context, uint32_t events);
 
 /* mtls.c: the proxy's end of the control channel was closed. */

@@ -67,8 +67,13 @@ void mtls_switched(struct node *node)
 /* Its answer is what `meshd status` says next. */
 void mtls_ask_status(struct node *node)
 {
-	if (node->mtls.control >= 0)
-		tell(node, json_pack("{s:s}", "do", "status"), NULL, 0);
+	struct mtls *mtls = &node->mtls;
+	if (mtls->control < 0)
+		return;
+	if (!mtls->unanswered_ms)
+		mtls->unanswered_ms = loop_now_ms();
+	if (!tell(node, json_pack("{s:s}", "do", "status"), NULL, 0))
+		mtls->questions++;
 }
 
 /* A message of files that are open, not sent yet. */
@@ -145,6 +150,15 @@ static int tell_entries(struct node *node, const struct svid_files *files)
 	return r ? r : changing;
 }
 
+static void keep_domains(struct mtls *mtls, const struct svid_files *files)
+{
+	json_decref(mtls->domains);
+	mtls->domains = json_object();
+	for (size_t i = 0; i < files->entries.len; i++)
+		if (files->entries.at[i].is_trust)
+			json_object_set_new(mtls->domains, files->entries.at[i].name, json_true());
+}
+
 void mtls_tell_files(struct node *node)
 {
 	struct mtls *mtls = &node->mtls;
@@ -153,23 +167,22 @@ void mtls_tell_files(struct node *node)
 	if (mtls->control < 0)
 		return;
 	int r = svid_files_find(node->config->mtls_identities, node->config->mtls_trust, &files, &why);
-	json_t *before = mtls->file_problems;
-	mtls->file_problems = NULL;
-	if (r) {
-		keep_problem(mtls, why.text);
-		json_decref(before);
+	free(mtls->folder_problem);
+	mtls->folder_problem = r ? strdup(why.text) : NULL;
+	if (r)
 		return;
-	}
 	if (files.stamp == mtls->stamp) {
-		mtls->file_problems = before;
 		svid_files_release(&files);
 		return;
 	}
-	json_decref(before);
+	json_decref(mtls->file_problems);
+	mtls->file_problems = NULL;
 	for (size_t i = 0; i < files.problems.len; i++)
 		keep_problem(mtls, files.problems.at[i]);
+	keep_domains(mtls, &files);
 	r = tell_entries(node, &files);
 	mtls->stamp = r ? 0 : files.stamp;
+	mtls->status_ms = 0;
 	svid_files_release(&files);
 }
 
@@ -249,6 +262,12 @@ bool mtls_knows(const struct node *node, const struct place *place)
 	return same;
 }
 
+bool mtls_was_heard(const struct node *node, const struct place *place)
+{
+	const json_t *told = json_object_get(node->mtls.told, key_of(place).text);
+	return told && (uint64_t)json_integer_value(json_array_get(told, 2)) < node->mtls.answers;
+}
+
 /* Each of the workload's addresses leads to its listener. */
 static int steer_to(const struct node *node, const struct place *place, int listener)
 {
@@ -289,7 +308,9 @@ bool mtls_place(struct node *node, const struct place *place, int netns_fd)
 	if (r)
 		node_say("workload %s: %s", place->workload, why.text[0] ? why.text : strerror(-r));
 	else
-		json_object_set_new(mtls->told, key.text, json_pack("[I, O]", (json_int_t)place->cookie, message));
+		json_object_set_new(
+			mtls->told, key.text,
+			json_pack("[I, O, I]", (json_int_t)place->cookie, message, (json_int_t)node->mtls.questions));
 	json_decref(message);
 	return !r;
 }
@@ -405,6 +426,12 @@ static void keep(json_t **where, json_t *said)
 	*where = json_incref(said);
 }
 
+static void take_status(struct mtls *mtls, json_t *said)
+{
+	keep(&mtls->status, said);
+	mtls->answers++;
+}
+
 static void take(struct node *node, json_t *said)
 {
 	const char *what = json_string_value(json_object_get(said, "say"));
@@ -415,7 +442,7 @@ static void take(struct node *node, json_t *said)
 	else if (what && strcmp(what, "problem") == 0)
 		node_say("the node proxy: %s", json_string_value(json_object_get(said, "text")));
 	else if (what && strcmp(what, "status") == 0)
-		keep(&node->mtls.status, said);
+		take_status(&node->mtls, said);
 }
 
 void mtls_hear(void *context, uint32_t events)
@@ -431,6 +458,7 @@ void mtls_hear(void *context, uint32_t events)
 			mtls_lost(node);
 			return;
 		}
+		node->mtls.unanswered_ms = 0;
 		json_t *said = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
 		if (json_is_object(said))
 			take(node, said);

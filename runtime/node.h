@@ -59,10 +59,15 @@ struct mtls {
 	int64_t status_ms; /* when it is asked how it is */
 	int64_t start_ms;  /* not before, where the last one died */
 	char cgroup[1024];
-	uint64_t stamp;		/* of the identity files that were told last */
-	json_t *told;		/* what was said of each place, by endpoint */
+	uint64_t stamp;	    /* of the identity files that were told last */
+	json_t *told;	    /* what was said of each place, by endpoint: [cookie, message, question] */
+	json_t *domains;    /* trust domains of which there was a bundle when files were told last */
+	uint64_t questions; /* how often it was asked how it is, and how often it said */
+	uint64_t answers;
+	int64_t unanswered_ms;	/* since when it owes an answer; 0: it does not */
 	json_t *files, *status; /* what it said last */
-	json_t *file_problems;	/* of the identity files, before the proxy saw them; NULL: none */
+	json_t *file_problems;	/* of the identity files that were told last, before the proxy saw them; NULL: none */
+	char *folder_problem;	/* why they could not be looked at just now; NULL: they could */
 	char *problem;		/* why there is none; NULL: there is one */
 	uint64_t restarts;
 };
@@ -160,12 +165,16 @@ void mtls_take_over(struct node *node);
 void mtls_switched(struct node *node);
 void mtls_tick(struct node *node);
 json_t *mtls_status(struct node *node);
-/* What the generation in force asks for and this node was not configured to give, as a sentence; NULL: nothing. */
-const char *mtls_missing(struct node *node);
 /* Ends every proxy of CONFIG's node, and takes its cgroup away. */
 void mtls_uninstall(const struct config *config);
 /* The proxy goes on without meshd. */
 void mtls_release(struct node *node);
+
+/* mtls_health.c */
+/* What the generation in force asks for and this node was not configured to give, as a sentence; NULL: nothing. */
+const char *mtls_missing(struct node *node);
+/* What is wrong with the proxy, or with what it was given: sentences, added to PROBLEMS. */
+void mtls_problems(struct node *node, json_t *problems);
 
 /* state.c: what outlives meshd on disk */
 int state_save(const struct node *node, struct why *why);

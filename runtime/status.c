@@ -135,13 +135,9 @@ static void add_ended(json_t *problems, const struct names *names)
 
 static void add_mtls(json_t *problems, struct node *node)
 {
-	const char *missing = mtls_missing(node);
+	mtls_problems(node, problems);
 	json_t *status = mtls_status(node), *problem;
 	size_t i;
-	if (node->mtls.problem)
-		add_problem(problems, "%s", node->mtls.problem);
-	if (missing)
-		add_problem(problems, "%s", missing);
 	json_array_foreach (json_object_get(status, "problems"), i, problem)
 		add_problem(problems, "identities: %s", json_string_value(problem));
 	json_decref(status);

@@ -135,7 +135,7 @@ static void print_mtls(const json_t *mtls)
 		time_t end = json_integer_value(until);
 		struct tm utc;
 		strftime(day, sizeof(day), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&end, &utc));
-		printf("  %s until %s\n", id, day);
+		printf("  %s %s %s\n", id, end < time(NULL) ? "ENDED" : "until", day);
 	}
 	json_object_foreach (json_object_get(mtls, "refused"), reason, count)
 		printf("  refused, %s: %lld\n", reason, (long long)json_integer_value(count));

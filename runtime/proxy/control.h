@@ -25,7 +25,7 @@
  * proxy -> meshd
  *   {"say": "ready"}			after the first hello
  *   {"say": "files", "identities": 3, "problems": ["frontend: key and certificate do not match"],
- *    "until": {"spiffe://...": 1764000000}}	when each SVID ends
+ *    "until": {"spiffe://...": 1764000000}}	when the workloads' SVIDs end, or ended
  *   {"say": "flow", ...}		a connection that came, ended or was refused (flow.h)
  *   {"say": "status", "tunnels": 2, "connections": 40, "refused": {"expired": 1}, ...}
  *   {"say": "problem", "text": "..."}	an order that it could not follow

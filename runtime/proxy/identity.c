@@ -142,13 +142,17 @@ int identities_add_trust(struct identities *identities, const char *domain, cons
 	return r;
 }
 
+static bool is_valid(const struct svid *svid, time_t now)
+{
+	return svid->not_before <= now && now <= svid->not_after;
+}
+
 /* The one that is valid at NOW and ends last. */
 static struct svid *find_svid(const struct identities *identities, const char *id, time_t now)
 {
 	struct svid *best = NULL;
 	for (const struct svid_list *at = table_get(&identities->force->ids, id); at; at = at->next) {
-		bool is_valid = at->svid->not_before <= now && now <= at->svid->not_after;
-		if (is_valid && (!best || at->svid->not_after > best->not_after))
+		if (is_valid(at->svid, now) && (!best || at->svid->not_after > best->not_after))
 			best = at->svid;
 	}
 	return best;
@@ -158,6 +162,23 @@ time_t identities_valid_until(const struct identities *identities, const char *i
 {
 	const struct svid *svid = find_svid(identities, id, now);
 	return svid ? svid->not_after : 0;
+}
+
+time_t identities_ended(const struct identities *identities, const char *id, time_t now)
+{
+	time_t last = 0;
+	for (const struct svid_list *at = table_get(&identities->force->ids, id); at; at = at->next)
+		if (at->svid->not_after < now && at->svid->not_after > last)
+			last = at->svid->not_after;
+	return last;
+}
+
+size_t identities_valid(const struct identities *identities, time_t now)
+{
+	size_t count = 0;
+	for (size_t i = 0; i < identities->force->svids.len; i++)
+		count += is_valid(identities->force->svids.at[i], now);
+	return count;
 }
 
 size_t identities_count(const struct identities *identities)

@@ -75,7 +75,11 @@ int identities_commit(struct identities *identities);
 
 /* Whether there is an SVID of ID that is valid at NOW, and until when (0: none). */
 time_t identities_valid_until(const struct identities *identities, const char *id, time_t now);
-/* How many SVIDs are in force, and the ID of each (I < count). */
+/* When the last one of ID ended before NOW (0: none did). */
+time_t identities_ended(const struct identities *identities, const char *id, time_t now);
+/* How many are valid at NOW. */
+size_t identities_valid(const struct identities *identities, time_t now);
+/* How many SVIDs are in force, ended or not, and the ID of each (I < count). */
 size_t identities_count(const struct identities *identities);
 const char *identities_id(const struct identities *identities, size_t i);
 

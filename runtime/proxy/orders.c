@@ -273,8 +273,11 @@ static void file_use(struct orders *orders, const struct file *file)
 static json_t *until_json(const struct proxy *proxy)
 {
 	json_t *until = json_object();
+	time_t now = time(NULL);
 	for (const struct place *place = proxy->places; place; place = place->next) {
-		time_t end = identities_valid_until(proxy->identities, place->spiffe, time(NULL));
+		time_t end = identities_valid_until(proxy->identities, place->spiffe, now);
+		if (!end)
+			end = identities_ended(proxy->identities, place->spiffe, now);
 		if (end)
 			json_object_set_new(until, place->spiffe, json_integer(end));
 	}
@@ -293,7 +296,7 @@ static void files_apply(struct orders *orders)
 		files_complain(orders, "all files", strerror(-r));
 	proxy_judge_tunnels(proxy);
 	orders_say(orders, json_pack("{s:s, s:I, s:o, s:o}", "say", "files", "identities",
-				     (json_int_t)identities_count(proxy->identities), "problems",
+				     (json_int_t)identities_valid(proxy->identities, time(NULL)), "problems",
 				     orders->file_problems ? json_incref(orders->file_problems) : json_array(), "until",
 				     until_json(proxy)));
 	files_drop(orders);
@@ -369,11 +372,12 @@ static int do_status(struct orders *orders, const json_t *body, struct descripto
 	const struct proxy *proxy = orders->proxy;
 	(void)descriptors;
 	int r = do_alone(body, why);
-	json_t *status = r ? NULL
-			   : json_pack("{s:s, s:i, s:i, s:I, s:b, s:I, s:o}", "say", "status", "tunnels",
-				       (int)proxy->tunnel_count, "connections", (int)proxy->stream_count, "held_bytes",
-				       (json_int_t)proxy->held_bytes, "draining", !!proxy->drain_until_ms, "identities",
-				       (json_int_t)identities_count(proxy->identities), "until", until_json(proxy));
+	json_t *status =
+		r ? NULL
+		  : json_pack("{s:s, s:i, s:i, s:I, s:b, s:I, s:o}", "say", "status", "tunnels",
+			      (int)proxy->tunnel_count, "connections", (int)proxy->stream_count, "held_bytes",
+			      (json_int_t)proxy->held_bytes, "draining", !!proxy->drain_until_ms, "identities",
+			      (json_int_t)identities_valid(proxy->identities, time(NULL)), "until", until_json(proxy));
 	if (!status)
 		return r ? r : why_set(why, -ENOMEM, "out of memory");
 	flows_status(proxy->flows, status);

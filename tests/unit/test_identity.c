@@ -658,6 +658,10 @@ static void ends_last_wins(void **state)
 	assert_in_range(identities_valid_until(node, LEDGER, now), now + 1199, now + 1201);
 	assert_in_range(identities_valid_until(node, LEDGER, now + 700), now + 5999, now + 6001);
 	assert_int_equal(identities_valid_until(node, LEDGER, now + 7000), 0);
+	assert_in_range(identities_ended(node, LEDGER, now + 7000), now + 5999, now + 6001);
+	assert_int_equal(identities_ended(node, LEDGER, now), 0);
+	assert_int_equal(identities_valid(node, now), identities_count(node));
+	assert_int_equal(identities_valid(node, now + 700000), 0);
 	assert_int_equal(identities_valid_until(node, FRONTEND, now), 0);
 	SSL *ssl = identities_server(node, LEDGER);
 	assert_in_range(X509_cmp_time(X509_get0_notAfter(SSL_get_certificate(ssl)), &(time_t){now + 1100}), 1, 1);

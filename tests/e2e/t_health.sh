@@ -1,0 +1,84 @@
+# What of mutual TLS does not work is a problem, by name, until it is mended.
+topic_begin
+workload client 11
+workload ledger 31
+id() { echo "spiffe://shop.example/ns/shop/sa/$1"; }
+svids() { "$MESHD" ca "$NODE/svids" --trust shop.example "$@" >>"$NODE/log/ca" 2>&1; }
+svids --id "$(id client)" --id "$(id ledger)" || give_up ca "$(tail -1 "$NODE/log/ca")"
+config <<<"
+enrol: {namespaces: [shop]}
+mtls: {identities: $NODE/svids, user: nobody}"
+policy p <<'END'
+mesh shop: trust "shop.example", ingress deny, egress allow;
+mtls strict;
+namespace shop;
+service client { workload app == "client"; tcp 9000; }
+service ledger { workload app == "ledger"; tcp 8080; }
+allow post: from client to ledger;
+END
+inventory <<'END'
+shop client app=client 10.77.0.11
+shop ledger app=ledger 10.77.0.31
+END
+serve ledger ledger tcp:8080
+node_meshd || give_up start "meshd does not start"
+apply p
+content() { meshd_ask status --check >"$NODE/log/status"; }
+wrong() { ! content && grep -q "^PROBLEM $1" "$NODE/log/status"; }
+# sick NAME WORDS: a problem with these WORDS comes; well NAME: it goes.
+sick() {
+	node_wait wrong "$2"
+	expect_true "$1: a problem" "$(grep PROBLEM "$NODE/log/status")" wrong "$2"
+}
+well() {
+	node_wait content
+	expect_true "$1: over" "$(grep PROBLEM "$NODE/log/status")" content
+	node_wait eval 'node_in client $NET ask tcp 10.77.0.31 8080 | grep -q ^ok'
+	expect_ok "$1: connections go on/ledger" client tcp 10.77.0.31 8080
+}
+well "to begin with"
+
+mv "$NODE/svids/shop.client" "$NODE/away"
+sick "a certificate goes away" "workload shop/client: there is no valid certificate of $(id client): .* put a new one into $NODE/svids"
+ask client tcp 10.77.0.31 8080 timeout=2
+expect_true "... and its workload is refused" "$OUTCOME" test "$OUTCOME" != ok
+expect_true "... others are not named" "$(grep PROBLEM "$NODE/log/status")" eval '! grep -q "PROBLEM.*shop/ledger" "$NODE/log/status"'
+mv "$NODE/away" "$NODE/svids/shop.client"
+well "it comes back"
+
+mv "$NODE/svids/bundle/shop.example.pem" "$NODE/away"
+sick "the trust bundle goes away" "$NODE/svids/bundle/shop.example.pem is missing: nobody of shop.example is trusted"
+mv "$NODE/away" "$NODE/svids/bundle/shop.example.pem"
+well "it comes back"
+
+mv "$NODE/svids" "$NODE/away"
+sick "the folder goes away" "identities: $NODE/svids: No such file"
+expect_ok "... and what was in it stays in force/ledger" client tcp 10.77.0.31 8080
+sleep 1
+mv "$NODE/away" "$NODE/svids"
+well "the same folder comes back"
+mv "$NODE/svids/bundle" "$NODE/away"
+sick "the folder of trust goes away" "identities: $NODE/svids/bundle: No such file"
+mv "$NODE/away" "$NODE/svids/bundle"
+well "it comes back"
+
+svids --seconds 3 --id "$(id client)"
+node_wait content
+sleep 3
+sick "a certificate ends" "workload shop/client: the certificate of $(id client) ended 20[-0-9T:]*Z: "
+node_wait eval '[ "$(status "s[\"mtls\"][\"identities\"]")" = 1 ]'
+expect "... and is not counted any more" 1 "$(status 's["mtls"]["identities"]')"
+expect_true "... in words" "$(cat "$NODE/log/status")" grep -q "^  $(id client) ENDED 20" "$NODE/log/status"
+svids --id "$(id client)"
+well "another is issued"
+
+PROXY=$(status 's["mtls"]["pid"]')
+kill -STOP "$PROXY"
+sleep 4
+sick "the proxy is stopped" "the node proxy, pid $PROXY, has not answered for [0-9]* s: .* kill -9 it"
+kill -CONT "$PROXY"
+well "it goes on"
+kill -STOP "$PROXY"
+sleep 1
+kill -KILL "$PROXY"
+well "another proxy in its place"
