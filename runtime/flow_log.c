@@ -195,3 +195,15 @@ json_t *flows_kept(struct node *node, const json_t *filter)
 	}
 	return flows;
 }
+
+json_t *flow_warnings(struct node *node, const json_t *filter)
+{
+	const char *rule = json_string_value(json_object_get(filter, "rule"));
+	json_t *warnings = json_array();
+	bool found = !rule;
+	for (int i = 0; i < MESH_GENERATIONS && !found; i++)
+		found = node->residents[i].names && names_have_rule(node->residents[i].names, rule);
+	if (!found)
+		json_array_append_new(warnings, json_sprintf("no policy that is loaded has a rule '%s'", rule));
+	return warnings;
+}

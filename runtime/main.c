@@ -50,7 +50,7 @@ int cannot(const char *format, ...)
 	return 2;
 }
 
-/* "--flag=value" or "--flag value"; NULL: another word. */
+/* "--flag=value" or "--flag value"; NULL: another word. Another flag is no value, unless it is said by '='. */
 static const char *value_of(char **argv, int *i, const char *flag)
 {
 	size_t len = strlen(flag);
@@ -58,7 +58,9 @@ static const char *value_of(char **argv, int *i, const char *flag)
 		return NULL;
 	if (argv[*i][len] == '=')
 		return argv[*i] + len + 1;
-	return argv[*i][len] || !argv[*i + 1] ? NULL : argv[++*i];
+	if (argv[*i][len] || !argv[*i + 1] || argv[*i + 1][0] == '-')
+		return NULL;
+	return argv[++*i];
 }
 
 static const char *next_flag(const char *flags)

@@ -245,8 +245,6 @@ int mtls_start(struct node *node, struct why *why)
 {
 	struct mtls *mtls = &node->mtls;
 	const struct config *config = node->config;
-	mtls->control = mtls->command = -1;
-	mtls->wanted = config->mtls_identities != NULL;
 	if (!mtls->wanted) {
 		retire_older(node);
 		return 0;

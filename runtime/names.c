@@ -122,6 +122,14 @@ const char *names_rule(const struct names *names, uint32_t rule)
 	return rule >= names->rules.len && special < MESH_SPECIALS ? specials[special] : item_of(&names->rules, rule);
 }
 
+bool names_have_rule(const struct names *names, const char *rule)
+{
+	bool found = false;
+	for (uint32_t i = 0; i < names->rules.len + MESH_SPECIALS && !found; i++)
+		found = names_rule(names, i) && strcmp(names_rule(names, i), rule) == 0;
+	return found;
+}
+
 const char *names_where(const struct names *names, uint32_t rule)
 {
 	return item_of(&names->where, rule);

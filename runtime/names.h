@@ -17,6 +17,7 @@ uint32_t names_rules(const struct names *names); /* how many */
 
 /* NULL where there is none; the numbers behind the rules are `default`, `self` ... (enum mesh_special). */
 const char *names_rule(const struct names *names, uint32_t rule);
+bool names_have_rule(const struct names *names, const char *rule);
 const char *names_where(const struct names *names, uint32_t rule); /* FILE:LINE:COLUMN; NULL for those */
 const char *names_class(const struct names *names, uint32_t class);
 const char *names_set(const struct names *names, uint32_t set); /* SERVICE:SUBSET */

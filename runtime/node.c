@@ -2,6 +2,8 @@
 /* Start, loop, stop. */
 #include "node.h"
 
+#include "request.h"
+
 #include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -116,45 +118,39 @@ static json_t *answer_flows(struct node *node, const json_t *body, struct contro
 	kernel_rings_consume(node->kernel, node_take_record, node_take_order, node);
 	if (json_is_true(json_object_get(body, "follow")))
 		control_subscribe(client, json_incref(filter));
-	return json_pack("{s:o}", "flows", flows_kept(node, filter));
+	return json_pack("{s:o, s:o}", "flows", flows_kept(node, filter), "warnings", flow_warnings(node, filter));
+}
+
+static json_t *answer_mode(struct node *node, bool off, const struct ucred *peer)
+{
+	node_set_mode(node, off);
+	node_say(off ? "BREAK GLASS by uid %u, pid %d: every connection passes, nothing is enforced"
+		     : "enforcing again, by uid %u, pid %d",
+		 peer->uid, peer->pid);
+	return json_pack("{s:b}", "off", off);
 }
 
 static json_t *take_request(void *context, const json_t *body, int fd, const struct ucred *peer,
 			    struct control_client *client)
 {
-	static const char *const keys[] = {"verb", "filter", "follow", "generation"};
 	struct node *node = context;
-	const char *verb = json_string_value(json_object_get(body, "verb")), *key;
-	json_t *value;
-	json_object_foreach ((json_t *)body, key, value) {
-		size_t i = 0;
-		while (i < sizeof(keys) / sizeof(*keys) && strcmp(keys[i], key) != 0)
-			i++;
-		if (i == sizeof(keys) / sizeof(*keys))
-			return json_pack("{s:s, s:i}", "error",
-					 "a key that no request has; known: verb, filter, follow, generation", "exit",
-					 2);
+	struct why why = {0};
+	if (request_check(body, &why)) {
+		make_printable(why.text);
+		return json_pack("{s:s, s:i}", "error", why.text, "exit", 2);
 	}
-	if (verb && strcmp(verb, "status") == 0)
+	const char *verb = json_string_value(json_object_get(body, "verb"));
+	if (strcmp(verb, "status") == 0)
 		return node_status(node);
-	if (verb && strcmp(verb, "flows") == 0)
+	if (strcmp(verb, "flows") == 0)
 		return answer_flows(node, body, client);
-	if (verb && strcmp(verb, "source") == 0)
+	if (strcmp(verb, "source") == 0)
 		return answer_source(node);
-	if (verb && strcmp(verb, "apply") == 0)
+	if (strcmp(verb, "apply") == 0)
 		return answer_apply(node, fd);
-	if (verb && strcmp(verb, "rollback") == 0)
+	if (strcmp(verb, "rollback") == 0)
 		return answer_rollback(node, body);
-	if (verb && (strcmp(verb, "off") == 0 || strcmp(verb, "on") == 0)) {
-		bool off = verb[1] == 'f';
-		node_set_mode(node, off);
-		node_say(off ? "BREAK GLASS by uid %u, pid %d: every connection passes, nothing is enforced"
-			     : "enforcing again, by uid %u, pid %d",
-			 peer->uid, peer->pid);
-		return json_pack("{s:b}", "off", off);
-	}
-	return json_pack("{s:s, s:i}", "error", "unknown verb; known: status, flows, source, apply, rollback, off, on",
-			 "exit", 2);
+	return answer_mode(node, strcmp(verb, "off") == 0, peer);
 }
 
 /* ---- Housekeeping ---------------------------------------------------------------------------------- */
@@ -232,6 +228,15 @@ static void warn_development_keys(const struct config *config)
 	}
 }
 
+static void warn_missing_keys(const struct config *config)
+{
+	json_t *problems = keys_problems(config), *problem;
+	size_t i;
+	json_array_foreach (problems, i, problem)
+		node_say("%s", json_string_value(problem));
+	json_decref(problems);
+}
+
 static int open_kernel(struct node *node, struct why *why)
 {
 	const struct config *config = node->config;
@@ -249,8 +254,13 @@ static int open_kernel(struct node *node, struct why *why)
 
 int node_start(struct node *node, const struct config *config, struct why *why)
 {
-	*node = (struct node){.config = config, .lock = -1, .next_generation = 1, .next_order = 1};
+	*node = (struct node){.config = config,
+			      .lock = -1,
+			      .next_generation = 1,
+			      .next_order = 1,
+			      .mtls = {.wanted = config->mtls_identities != NULL, .control = -1, .command = -1}};
 	warn_development_keys(config);
+	warn_missing_keys(config);
 	/* Two daemons must not work on one set of pins. */
 	int r = kernel_lock(config, &node->lock, why);
 	if (r)
@@ -310,6 +320,7 @@ void node_stop(struct node *node)
 	free(node->inventory_problem);
 	free(node->closed_problem);
 	free(node->watch_problem);
+	free(node->watch_folder_problem);
 	if (node->kernel)
 		kernel_close(node->kernel);
 	if (node->loop)

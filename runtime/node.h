@@ -95,9 +95,10 @@ struct node {
 	char place_problem[512]; /* the first of them */
 	struct flow_log flows;
 	struct mtls mtls;
-	uint64_t watched;    /* the bundle of config->watch that was tried last */
-	char *watch_problem; /* why it is not in force; NULL: it is */
-	bool find_again;     /* a namespace came that may be a workload's */
+	uint64_t watched;	    /* the bundle of config->watch that was tried last */
+	char *watch_problem;	    /* why it is not in force; NULL: it is */
+	char *watch_folder_problem; /* why nothing can be found there; NULL: it can */
+	bool find_again;	    /* a namespace came that may be a workload's */
 	uint32_t ticks;
 	uint64_t full_seen; /* of MESH_STAT_MAP_FULL, and when that last grew */
 	int64_t full_ms;
@@ -193,5 +194,10 @@ void node_take_flow(struct node *node, const struct mesh_record *record, json_t 
 json_t *flow_json(struct node *node, const struct flow_kept *kept, uint64_t id);
 int flow_matches(const json_t *filter, const json_t *flow);
 json_t *flows_kept(struct node *node, const json_t *filter);
+/* Of FILTER: an array of sentences. */
+json_t *flow_warnings(struct node *node, const json_t *filter);
+
+/* keys.c: what is wrong with the keys of the configuration, an array of sentences */
+json_t *keys_problems(const struct config *config);
 
 #endif

@@ -143,6 +143,13 @@ static void add_mtls(json_t *problems, struct node *node)
 	json_decref(status);
 }
 
+static void add_keys(json_t *problems, const struct config *config)
+{
+	json_t *more = keys_problems(config);
+	json_array_extend(problems, more);
+	json_decref(more);
+}
+
 /* Everything that `--check` fails for. */
 static json_t *problems_json(struct node *node)
 {
@@ -170,6 +177,8 @@ static json_t *problems_json(struct node *node)
 				    ? "no inventory was read yet, what has an address of the last one is denied: %s"
 				    : "no inventory was read yet, nobody is enrolled: %s",
 			    node->inventory_problem ? node->inventory_problem : "?");
+	if (node->watch_folder_problem)
+		add_problem(problems, "%s", node->watch_folder_problem);
 	if (node->watch_problem)
 		add_problem(problems, "%s", node->watch_problem);
 	if (node->place_problems)
@@ -177,6 +186,7 @@ static json_t *problems_json(struct node *node)
 	if (active && node->inventory && !count_enrolled(node))
 		add_problem(problems, "%s", "no workload of the inventory is enrolled: nothing is enforced here");
 	add_mtls(problems, node);
+	add_keys(problems, node->config);
 	if (active && active->names)
 		add_ended(problems, active->names);
 	if (active && !active->names)

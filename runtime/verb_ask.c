@@ -95,10 +95,12 @@ int verb_rollback(struct ask *ask)
 	int code;
 	char *end = NULL;
 	long generation = ask->argument ? strtol(ask->argument, &end, 10) : 0;
-	if (ask->argument && (*end || generation < 1))
+	if (ask->argument && (*end || generation < 1 || generation > UINT32_MAX))
 		return cannot("a generation is a number from 1; `meshd status` lists those that are loaded");
-	json_t *answer = ask_daemon(ask, json_pack("{s:s, s:i}", "verb", "rollback", "generation", (int)generation), -1,
-				    NULL, NULL, &code);
+	json_t *body = json_pack("{s:s}", "verb", "rollback");
+	if (ask->argument)
+		json_object_set_new(body, "generation", json_integer(generation));
+	json_t *answer = ask_daemon(ask, body, -1, NULL, NULL, &code);
 	if (!answer)
 		return code;
 	if (ask->json)
@@ -227,6 +229,8 @@ static int print_flow(const struct ask *ask, const json_t *flow)
 		       text(flow, "rule"), where ? " (" : "", where ? where : "", where ? ")" : "",
 		       subset[0] != '-' ? " subset " : "", subset[0] != '-' ? subset : "",
 		       json_is_true(json_object_get(flow, "again")) ? " again" : "");
+		if (strcmp(text(flow, "verdict"), "deny") == 0 && json_is_true(json_object_get(flow, "passed")))
+			fputs(", but it passed: only observed", stdout);
 		if (json_object_get(flow, "event"))
 			print_tunnel(flow);
 		putchar('\n');
@@ -242,6 +246,7 @@ static int print_flows(void *context, const json_t *line)
 	json_t *flow;
 	if (!json_object_get(line, "flows"))
 		return print_flow(context, line);
+	print_warnings(line);
 	json_array_foreach (json_object_get(line, "flows"), i, flow)
 		print_flow(context, flow);
 	return 0;

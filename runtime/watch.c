@@ -47,6 +47,20 @@ static void note(struct node *node, char *problem)
 		node_say("%s", problem);
 }
 
+/* Said once, not at every look. */
+static void note_folder(struct node *node, bool can_be_read)
+{
+	char *problem = NULL;
+	if (node->config->watch && !can_be_read &&
+	    asprintf(&problem, "watch: %s: %s: no bundle is applied from there", node->config->watch, strerror(errno)) <
+		    0)
+		problem = NULL;
+	if (problem && !node->watch_folder_problem)
+		node_say("%s", problem);
+	free(node->watch_folder_problem);
+	node->watch_folder_problem = problem;
+}
+
 static void apply_newest(struct node *node, DIR *folder, const char *name)
 {
 	struct why why = {0};
@@ -67,6 +81,7 @@ void node_watch_bundles(struct node *node)
 	char name[256];
 	struct stat at = {0};
 	DIR *folder = node->config->watch ? opendir(node->config->watch) : NULL;
+	note_folder(node, folder != NULL);
 	if (!folder)
 		return;
 	bool found = find_newest(folder, name, &at);

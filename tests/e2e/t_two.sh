@@ -58,7 +58,7 @@ expect "... it was not even started again" 0 "$(status 's["mtls"]["restarts"]')"
 "$MESHD" run --config "$NODE/second.yaml" >"$NODE/log/second" 2>&1 </dev/null &
 SECOND=$!
 NODE_PIDS+=($SECOND)
-node_wait test -S "$NODE/second.sock"
+node_wait "$MESHD" status --config "$NODE/second.yaml"
 expect "another instance has a proxy of its own" "True True" \
 	"$(status "len(open('$NODE_CGROUP/mesh-proxy/cgroup.procs').read().split()) >= 2, len(open('$NODE_CGROUP/other-proxy/cgroup.procs').read().split()) == 2" | tr -d '(),')"
 kill $SECOND
@@ -70,3 +70,10 @@ expect_ok "... and nothing else/ledger" client tcp 10.77.0.31 8080
 node_stop_meshd
 meshd_ask uninstall >"$NODE/log/uninstall" 2>&1
 expect "no pins, no lock, no proxy are left" "" "$(ls -d "$NODE_CGROUP/mesh-proxy" "$NODE/bpffs/mesh"* 2>/dev/null)"
+
+# ---- A start with nothing pinned ---------------------------------------------------------------------
+: >"$NODE/log/meshd.log"
+node_meshd || give_up start "meshd does not start again"
+node_wait identities
+expect_ok "the policy is loaded again, with a proxy/ledger" client tcp 10.77.0.31 8080
+expect "... and no warning that there is none" 0 "$(grep -c 'strict ports' "$NODE/log/meshd.log")"
