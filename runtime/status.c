@@ -150,6 +150,15 @@ static void add_keys(json_t *problems, const struct config *config)
 	json_decref(more);
 }
 
+static void add_no_inventory(json_t *problems, const struct node *node)
+{
+	const char *meanwhile = node->adopted	     ? "what is pinned goes on"
+				: node->registry.len ? "what has an address of the last one is denied"
+						     : "nobody is enrolled";
+	json_array_append_new(problems, json_sprintf("no inventory was read yet, %s: %s", meanwhile,
+						     node->inventory_problem ? node->inventory_problem : "?"));
+}
+
 /* Everything that `--check` fails for. */
 static json_t *problems_json(struct node *node)
 {
@@ -172,11 +181,7 @@ static json_t *problems_json(struct node *node)
 		add_problem(problems, "the inventory was refused, the last good one is in force: %s",
 			    node->inventory_problem);
 	if (!node->inventory)
-		add_problem(problems,
-			    node->registry.len
-				    ? "no inventory was read yet, what has an address of the last one is denied: %s"
-				    : "no inventory was read yet, nobody is enrolled: %s",
-			    node->inventory_problem ? node->inventory_problem : "?");
+		add_no_inventory(problems, node);
 	if (node->watch_folder_problem)
 		add_problem(problems, "%s", node->watch_folder_problem);
 	if (node->watch_problem)

@@ -44,6 +44,7 @@ expect "it is loaded again" "enforcing ok refused ok" "$(status 's["state"]') $(
 
 # ---- The state folder is not what it was ---------------------------------------------------------------
 cp -a "$NODE/state" "$NODE/good"
+valid() { meshd_ask status --format json | "$ROOT/tests/tools/validate" "$ROOT/docs/schemas/status.schema.json" -; }
 closed() { # NAME WORDS COMMAND...
 	local name=$1 words=$2
 	shift 2
@@ -51,6 +52,7 @@ closed() { # NAME WORDS COMMAND...
 	expect "$name: closed, but for what is not enrolled" "closed refused refused ok" "$(status 's["state"]') $(asked)"
 	meshd_ask status --check >"$NODE/log/check" 2>&1
 	expect "$name: --check fails" 1 $?
+	expect_true "$name: status is what its schema says" "$(meshd_ask status)" valid
 	expect_true "$name: and says why, and what to do" "$(grep PROBLEM "$NODE/log/check")" \
 		grep -q "^PROBLEM CLOSED.*$words.*apply a bundle" "$NODE/log/check"
 }
@@ -87,7 +89,12 @@ expect "mended and started again, it goes on by itself" "enforcing ok refused ok
 reboot mv "$NODE/inventory.json" "$NODE/inventory.away"
 expect "no inventory: as it was read last" "enforcing ok refused ok" "$(status 's["state"]') $(asked)"
 expect_true "... which is a problem" "$(status 's["problems"]')" eval 'meshd_ask status | grep -q "PROBLEM the inventory was refused, the last good one is in force"'
-reboot rm "$NODE/state/inventory.json"
+node_stop_meshd
+rm "$NODE/state/inventory.json"
+node_meshd || give_up start "meshd does not start again"
+expect "a restart without either: what is pinned goes on" "enforcing ok refused ok" "$(status 's["state"]') $(asked)"
+expect_true "... which is a problem" "$(status 's["problems"]')" eval 'meshd_ask status | grep -q "PROBLEM no inventory was read yet, what is pinned goes on"'
+reboot true
 expect "that is not kept either: whoever had an address is denied" "enforcing timeout timeout ok" "$(status 's["state"]') $(asked)"
 expect_true "... which is a problem" "$(status 's["problems"]')" eval 'meshd_ask status | grep -q "PROBLEM no inventory was read yet, what has an address"'
 before=$(status 's["epoch"], s["inventory"]["problem"]')

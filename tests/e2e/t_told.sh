@@ -66,6 +66,15 @@ expect "and none was done" "$before" "$(status 's["generation"]')"
 expect "a generation that is too large for one: exit 2" 2 "$(meshd_ask rollback 4294967297 >/dev/null 2>&1; echo $?)"
 expect "none was done" "$before" "$(status 's["generation"]')"
 
+# ---- Generations that give way ----------------------------------------------------------------------------
+again() { for i in 1 2 3 4 5; do apply first && apply second; done; }
+again
+before=$(ls "/proc/$MESHD_PID/fd" | wc -l)
+again
+after=$(ls "/proc/$MESHD_PID/fd" | wc -l)
+# One of those that ask may still be seen out.
+expect_true "generations that give way leave no descriptor behind" "$before, then $after" test "$after" -lt $((before + 6))
+
 # ---- Flows ---------------------------------------------------------------------------------------------
 expect_ok "observe-only: what would be denied passes/web" outside tcp 10.77.0.21 8080
 expect_ok "and what is allowed/web" client tcp 10.77.0.21 8080

@@ -31,8 +31,8 @@ static void good(void **state)
 		"{\"verb\": \"rollback\", \"generation\": 4294967295}",
 		"{\"verb\": \"flows\"}",
 		"{\"verb\": \"flows\", \"follow\": true, \"filter\": {}}",
-		"{\"verb\": \"flows\", \"filter\": {\"verdict\": \"deny\", \"from\": \"a\", \"to\": \"b\", \"rule\": "
-		"\"c\"}}",
+		"{\"verb\": \"flows\", \"filter\": {\"verdict\": \"deny\", \"from\": \"a\"}}",
+		"{\"verb\": \"flows\", \"filter\": {\"to\": \"b\", \"rule\": \"c\"}}",
 	};
 	(void)state;
 	for (size_t i = 0; i < sizeof(requests) / sizeof(*requests); i++)
