@@ -150,6 +150,18 @@ static void add_keys(json_t *problems, const struct config *config)
 	json_decref(more);
 }
 
+static void add_closed(json_t *problems, const struct node *node)
+{
+	bool observes = node->config->observe_only;
+	json_array_append_new(
+		problems,
+		json_sprintf("%s: the policy that was in force cannot be loaded again: %s; apply a bundle, or mend "
+			     "that and restart meshd (`meshd off` lets everything pass)",
+			     observes ? "whatever enrolled workloads open or take would be denied, but for observe_only"
+				      : "CLOSED, whatever enrolled workloads open or take is denied",
+			     node->closed_problem));
+}
+
 static void add_no_inventory(json_t *problems, const struct node *node)
 {
 	const char *meanwhile = node->adopted	     ? "what is pinned goes on"
@@ -171,12 +183,7 @@ static json_t *problems_json(struct node *node)
 	if (strcmp(state, "no policy") == 0)
 		add_problem(problems, "%s", "no policy was applied: everything passes");
 	if (node->closed_problem)
-		add_problem(
-			problems,
-			"CLOSED, whatever enrolled workloads open or take is denied: the policy that was in force "
-			"cannot be loaded again: %s; apply a bundle, or mend that and restart meshd (`meshd off` lets "
-			"everything pass)",
-			node->closed_problem);
+		add_closed(problems, node);
 	if (node->inventory_problem && node->inventory)
 		add_problem(problems, "the inventory was refused, the last good one is in force: %s",
 			    node->inventory_problem);
