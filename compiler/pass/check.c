@@ -428,6 +428,10 @@ static void check_mtls(struct checker *checker, struct table *scopes, struct ast
 		diag->spans[1] = before->span;
 		diag->labels[1] = "the first is here";
 	}
+	if (strcmp(decl->mode, "off") == 0 && !decl->value.text[strspn(decl->value.text, " \t")])
+		diag_add(checker->diags, DIAG_EMPTY, decl->value.span,
+			 "an empty reason: whoever reads this next wants to know why nothing protects these "
+			 "connections");
 	if (strcmp(decl->mode, "permissive") != 0)
 		return;
 	long until = date_read(decl->value.text);

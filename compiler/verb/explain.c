@@ -83,11 +83,13 @@ int verb_explain(const struct options *options, int argc, char **argv)
 	bool json = strcmp(options->format, "json") == 0;
 	if (argc == 1)
 		return list_codes(json);
+	if (argc > 2)
+		return verb_cannot("explain takes one code");
 	const char *digits = argv[1];
 	digits += toupper((unsigned char)digits[0]) == 'M';
 	char *end;
 	unsigned long code = strtoul(digits, &end, 10);
-	const struct diag_page *page = *digits && !*end && argc == 2 ? diag_page(code) : NULL;
+	const struct diag_page *page = *digits && !*end ? diag_page(code) : NULL;
 	if (!page)
 		return verb_cannot("no code '%s': `meshc explain` lists them", argv[1]);
 	if (json) {
