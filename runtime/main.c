@@ -1,6 +1,7 @@
 /* argv to verb. */
 #include "verbs.h"
 
+#include <ctype.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +51,12 @@ int cannot(const char *format, ...)
 	return 2;
 }
 
+/* Not "-", nor a number below 0. */
+static bool is_flag(const char *word)
+{
+	return word[0] == '-' && (word[1] == '-' || isalpha((unsigned char)word[1]));
+}
+
 /* "--flag=value" or "--flag value"; NULL: another word. Another flag is no value, unless it is said by '='. */
 static const char *value_of(char **argv, int *i, const char *flag)
 {
@@ -58,7 +65,7 @@ static const char *value_of(char **argv, int *i, const char *flag)
 		return NULL;
 	if (argv[*i][len] == '=')
 		return argv[*i] + len + 1;
-	if (argv[*i][len] || !argv[*i + 1] || argv[*i + 1][0] == '-')
+	if (argv[*i][len] || !argv[*i + 1] || is_flag(argv[*i + 1]))
 		return NULL;
 	return argv[++*i];
 }
