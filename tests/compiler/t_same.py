@@ -20,7 +20,10 @@ def settled(folder, policy):
         lines = {f["line"] for f in findings if f["severity"] == "error"}
         if not lines:
             return policy
-        policy.rules = [r for r in policy.rules if r.line not in lines]
+        kept = [r for r in policy.rules if r.line not in lines]
+        if len(kept) == len(policy.rules):
+            raise RuntimeError(f"no rule, but an error: {findings}")
+        policy.rules = kept
 
 
 def digest(folder, *paths):
