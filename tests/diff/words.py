@@ -70,7 +70,8 @@ class Request:
         return set() if any(derived in p.services for p in self.policies) else {derived}
 
     def space(self, ns):
-        return f"{ns}/-" if any(ns in spaces_of(p) for p in self.policies) else "other"
+        # An ID without a namespace is of none, also where an identity of a policy is such a one.
+        return f"{ns}/-" if ns and any(ns in spaces_of(p) for p in self.policies) else "other"
 
     def target_names(self):
         to, old, new = self.request["to"], *self.targets
