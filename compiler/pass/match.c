@@ -47,7 +47,8 @@ static void check_name(struct matcher *matcher, const struct ast_text *name)
 		return;
 	struct diag *diag =
 		diag_add(&matcher->run->diags, DIAG_LABEL, name->span, "no workload has a label '%s'", name->text);
-	diag->fix = near;
+	/* The inventory goes before the finding is printed. */
+	diag->fix = arena_copy(matcher->run->arena, near, strlen(near));
 	diag->fix_span = name->span;
 }
 
