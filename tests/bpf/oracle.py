@@ -30,13 +30,18 @@ def in_cidr(address, cidr):
     return address is not None and lies_in(cidr[0]) and not lies_in(cidr[1])
 
 
+def is_of_link(address):
+    """IPv6 link-local names nobody."""
+    return address.version == 6 and address.is_link_local
+
+
 class Source:
     """Language 8, 10, 13: what is known of who asks."""
 
     def __init__(self, policy, said):
         self.policy = policy
         self.service = self.ns = self.spiffe = self.address = None
-        self.kind = "world"
+        self.kind, self.unknown = "world", False
         self.verified = said.get("verified") if isinstance(said, dict) else None
         if said == "other" or (isinstance(said, dict) and said.get("service") == "other"):
             self.kind = "workload"
@@ -45,6 +50,7 @@ class Source:
             said = {"service": said} if said in ("world", "node") or said in policy.services else {"address": said}
         if "address" in said:
             self.address = address_of(said["address"])
+            self.unknown = is_of_link(self.address) and not any(k in said for k in ("service", "namespace", "spiffe"))
         if said.get("service") in ("world", "node") and "namespace" not in said:
             self.kind = said["service"]
         elif "service" in said:
@@ -115,7 +121,7 @@ class Target:
                     self.service, self.ns, self.port = service, service.ns, target or self.port
                     return
         # A port that no service has at its address reaches nobody.
-        self.unknown = any(str(address) in service.addresses for service in self.policy.services.values())
+        self.unknown = is_of_link(address) or any(str(address) in service.addresses for service in self.policy.services.values())
         self.externals = [e for e in self.policy.externals.values() if any(in_cidr(address, c) for c in e.cidrs)]
 
     def is_workload(self):
@@ -347,7 +353,7 @@ def matching(policy, request):
 def answer(policy, request, file="policy.mesh"):
     """As `meshc why --format json` says it. Raises Malformed, Undecided."""
     source, target = Source(policy, request["from"]), Target(policy, request)
-    if target.unknown:
+    if source.unknown or target.unknown:
         return {"verdict": "deny", "rule": "unknown", "where": None, "audit": []}
     found = matching(policy, request)
     named = (found["deny"] or found["allow"] or [None])[0]
