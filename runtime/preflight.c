@@ -384,7 +384,7 @@ static const struct check {
 	{"steering", false, try_steering, "mtls: strict connections are refused: they do not reach the proxy"},
 	{"stamp", false, try_stamp, "mtls: strict connections are refused: the proxy's sockets cannot be told apart"},
 	{"getpeername", false, try_peername, "mtls: applications see their own address in place of the caller's"},
-	{"near", false, try_near, "each packet takes some 15 ns more (Linux 6.2, CONFIG_DEBUG_INFO_BTF)"},
+	{"near", false, try_near, "each packet costs a call more (Linux 6.2, CONFIG_DEBUG_INFO_BTF)"},
 	{"jit", false, try_jit, "every decision takes several times as long"},
 };
 

@@ -92,11 +92,6 @@ static int diag_find(int netlink, struct diag_request *request)
 	return 0;
 }
 
-static bool is_of_link(const uint8_t address[16])
-{
-	return address[0] == 0xfe && (address[1] & 0xc0) == 0x80;
-}
-
 /* A socket with a link-local address is one of an interface (RFC 4007 section 6). */
 static int diag_find_on_link(int netlink, struct diag_request *request)
 {
@@ -114,7 +109,7 @@ static int destroy(void *context)
 {
 	const struct mesh_tuple *tuple = context;
 	struct diag_request request = request_of(tuple);
-	bool on_link = is_of_link(tuple->local) || is_of_link(tuple->remote);
+	bool on_link = IN6_IS_ADDR_LINKLOCAL(tuple->local) || IN6_IS_ADDR_LINKLOCAL(tuple->remote);
 	union diag_answer answer;
 	struct timeval patience = {.tv_sec = 1};
 	int netlink = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);

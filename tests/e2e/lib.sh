@@ -78,6 +78,32 @@ policy() {
 
 apply() { meshd_ask apply "$NODE/$1.o" >"$NODE/log/apply" 2>&1 || give_up "$TOPIC" "apply $1: $(cat "$NODE/log/apply")"; }
 
+# Certificates of this mesh's workloads, into $NODE/svids.
+spiffe() { echo "spiffe://shop.example/ns/shop/sa/$1"; }
+svids() { "$MESHD" ca "$NODE/svids" --trust shop.example "$@" >>"$NODE/log/ca" 2>&1; }
+
+# `client` may call `ledger`, by the policy `strict`; nothing is started.
+strict_pair() {
+	workload client 11
+	workload ledger 31
+	svids --id "$(spiffe client)" --id "$(spiffe ledger)" || give_up ca "$(tail -1 "$NODE/log/ca")"
+	config <<<"
+enrol: {namespaces: [shop]}
+mtls: {identities: $NODE/svids, user: nobody}"
+	policy strict <<'END'
+mesh shop: trust "shop.example", ingress deny, egress allow;
+mtls strict;
+namespace shop;
+service client { workload app == "client"; tcp 9000; }
+service ledger { workload app == "ledger"; tcp 8080; }
+allow post: from client to ledger;
+END
+	inventory <<'END'
+shop client app=client 10.77.0.11
+shop ledger app=ledger 10.77.0.31
+END
+}
+
 # Python over status (`s`) and over each flow (`f`).
 status() { meshd_ask status --format json | /usr/bin/python3 -c 'import json, sys; s = json.load(sys.stdin); print(eval(sys.argv[1]))' "$1"; }
 stat_of() { status "s['stats']['$1']"; }

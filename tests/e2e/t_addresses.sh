@@ -6,48 +6,23 @@ workload outside 13
 workload web 21
 workload bad 31
 config <<<'enrol: {namespaces: [shop]}'
-policy p <<'MESH'
-mesh shop: trust "shop.example", ingress deny, egress allow;
+of_web() { # VERDICT RULES: what leaves by default, and what else is said
+	echo "mesh shop: trust \"shop.example\", ingress deny, egress $1;"
+	cat <<'MESH'
 mtls off because "one machine";
 namespace shop;
 service client { workload app == "client"; tcp 9000; }
 service stranger { workload app == "stranger"; tcp 9000; }
 service web { workload app == "web"; tcp 8080; tcp 7779; udp 5353; }
-external bad { cidr 10.77.0.31/32, fd77::31/128; tcp 8080; udp 5353; }
-allow serve: from client to web;
-allow any-to-7779: from any to web port 7779;
-deny no-bad: from any to bad;
 MESH
-policy closed 2 <<'MESH'
-mesh shop: trust "shop.example", ingress deny, egress allow;
-mtls off because "one machine";
-namespace shop;
-service client { workload app == "client"; tcp 9000; }
-service stranger { workload app == "stranger"; tcp 9000; }
-service web { workload app == "web"; tcp 8080; tcp 7779; udp 5353; }
-external bad { cidr 10.77.0.31/32, fd77::31/128; tcp 8080; udp 5353; }
-allow serve: from client to web port 8080;
-deny no-bad: from any to bad;
-MESH
-policy welcome 2 <<'MESH'
-mesh shop: trust "shop.example", ingress deny, egress allow;
-mtls off because "one machine";
-namespace shop;
-service client { workload app == "client"; tcp 9000; }
-service stranger { workload app == "stranger"; tcp 9000; }
-service web { workload app == "web"; tcp 8080; tcp 7779; udp 5353; }
-allow open: from any to web;
-deny not-stranger: from stranger to web;
-MESH
-policy inside 2 <<'MESH'
-mesh shop: trust "shop.example", ingress deny, egress deny;
-mtls off because "one machine";
-namespace shop;
-service client { workload app == "client"; tcp 9000; }
-service stranger { workload app == "stranger"; tcp 9000; }
-service web { workload app == "web"; tcp 8080; tcp 7779; udp 5353; }
-allow serve: from client to web;
-MESH
+	echo "$2"
+}
+bad='external bad { cidr 10.77.0.31/32, fd77::31/128; tcp 8080; udp 5353; }
+deny no-bad: from any to bad;'
+policy p <<<"$(of_web allow "$bad allow serve: from client to web; allow any-to-7779: from any to web port 7779;")"
+policy closed 2 <<<"$(of_web allow "$bad allow serve: from client to web port 8080;")"
+policy welcome 2 <<<"$(of_web allow 'allow open: from any to web; deny not-stranger: from stranger to web;')"
+policy inside 2 <<<"$(of_web deny 'allow serve: from client to web;')"
 inventory <<'END'
 shop client app=client 10.77.0.11,fd77::11
 shop stranger app=stranger 10.77.0.12,fd77::12

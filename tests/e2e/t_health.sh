@@ -1,28 +1,9 @@
 # What of mutual TLS does not work is a problem, by name, until it is mended.
 topic_begin
-workload client 11
-workload ledger 31
-id() { echo "spiffe://shop.example/ns/shop/sa/$1"; }
-svids() { "$MESHD" ca "$NODE/svids" --trust shop.example "$@" >>"$NODE/log/ca" 2>&1; }
-svids --id "$(id client)" --id "$(id ledger)" || give_up ca "$(tail -1 "$NODE/log/ca")"
-config <<<"
-enrol: {namespaces: [shop]}
-mtls: {identities: $NODE/svids, user: nobody}"
-policy p <<'END'
-mesh shop: trust "shop.example", ingress deny, egress allow;
-mtls strict;
-namespace shop;
-service client { workload app == "client"; tcp 9000; }
-service ledger { workload app == "ledger"; tcp 8080; }
-allow post: from client to ledger;
-END
-inventory <<'END'
-shop client app=client 10.77.0.11
-shop ledger app=ledger 10.77.0.31
-END
+strict_pair
 serve ledger ledger tcp:8080
 node_meshd || give_up start "meshd does not start"
-apply p
+apply strict
 content() { meshd_ask status --check >"$NODE/log/status"; }
 wrong() { ! content && grep -q "^PROBLEM $1" "$NODE/log/status"; }
 # sick NAME WORDS: a problem with these WORDS comes; well NAME: it goes.
@@ -39,7 +20,7 @@ well() {
 well "to begin with"
 
 mv "$NODE/svids/shop.client" "$NODE/away"
-sick "a certificate goes away" "workload shop/client: there is no valid certificate of $(id client): .* put a new one into $NODE/svids"
+sick "a certificate goes away" "workload shop/client: there is no valid certificate of $(spiffe client): .* put a new one into $NODE/svids"
 ask client tcp 10.77.0.31 8080 timeout=2
 expect_true "... and its workload is refused" "$OUTCOME" test "$OUTCOME" != ok
 expect_true "... others are not named" "$(grep PROBLEM "$NODE/log/status")" eval '! grep -q "PROBLEM.*shop/ledger" "$NODE/log/status"'
@@ -62,14 +43,14 @@ sick "the folder of trust goes away" "identities: $NODE/svids/bundle: No such fi
 mv "$NODE/away" "$NODE/svids/bundle"
 well "it comes back"
 
-svids --seconds 3 --id "$(id client)"
+svids --seconds 3 --id "$(spiffe client)"
 node_wait content
 sleep 3
-sick "a certificate ends" "workload shop/client: the certificate of $(id client) ended 20[-0-9T:]*Z: "
+sick "a certificate ends" "workload shop/client: the certificate of $(spiffe client) ended 20[-0-9T:]*Z: "
 node_wait eval '[ "$(status "s[\"mtls\"][\"identities\"]")" = 1 ]'
 expect "... and is not counted any more" 1 "$(status 's["mtls"]["identities"]')"
-expect_true "... in words" "$(cat "$NODE/log/status")" grep -q "^  $(id client) ENDED 20" "$NODE/log/status"
-svids --id "$(id client)"
+expect_true "... in words" "$(cat "$NODE/log/status")" grep -q "^  $(spiffe client) ENDED 20" "$NODE/log/status"
+svids --id "$(spiffe client)"
 well "another is issued"
 
 PROXY=$(status 's["mtls"]["pid"]')

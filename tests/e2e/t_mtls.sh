@@ -5,7 +5,6 @@ workload stranger 12
 workload ledger 31
 workload open 32
 id() { echo "spiffe://shop.example/ns/$1/sa/$2"; }
-svids() { "$MESHD" ca "$NODE/svids" --trust shop.example "$@" >>"$NODE/log/ca" 2>&1; }
 svids --id "$(id shop client)" --id "$(id shop ledger)" --id "$(id shop open)" --id "$(id dev stranger)" ||
 	give_up ca "$(tail -1 "$NODE/log/ca")"
 config <<END

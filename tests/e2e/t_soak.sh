@@ -3,26 +3,7 @@
 topic_begin
 WAYS="/usr/bin/python3 $ROOT/tests/tools/both_ways.py"
 [ -n "${LONG:-}" ] && connections=1000 bytes=1073741824 || connections=200 bytes=20971520
-workload client 11
-workload ledger 31
-"$MESHD" ca "$NODE/svids" --trust shop.example --id spiffe://shop.example/ns/shop/sa/client --id spiffe://shop.example/ns/shop/sa/ledger >"$NODE/log/ca" 2>&1 ||
-	give_up ca "$(tail -1 "$NODE/log/ca")"
-config <<END
-enrol: {namespaces: [shop]}
-mtls: {identities: $NODE/svids, user: nobody}
-END
-policy strict <<'END'
-mesh shop: trust "shop.example", ingress deny, egress allow;
-mtls strict;
-namespace shop;
-service client { workload app == "client"; }
-service ledger { workload app == "ledger"; tcp 8080; }
-allow post: from client to ledger;
-END
-inventory <<'END'
-shop client app=client 10.77.0.11
-shop ledger app=ledger 10.77.0.31
-END
+strict_pair
 node_spawn ledger $WAYS serve 10.77.0.31 8080
 node_wait listens ledger 8080 || give_up soak "nobody listens"
 node_meshd || give_up start "meshd does not start: $(tail -2 "$NODE/log/meshd.log")"

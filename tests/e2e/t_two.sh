@@ -1,29 +1,10 @@
 # Two of them on one machine: one set of pins is one meshd's, and what is another instance's is left alone.
 topic_begin
-workload client 11
+strict_pair
 workload stranger 12
-workload ledger 31
-id() { echo "spiffe://shop.example/ns/shop/sa/$1"; }
-"$MESHD" ca "$NODE/svids" --trust shop.example --id "$(id client)" --id "$(id ledger)" >"$NODE/log/ca" 2>&1 ||
-	give_up ca "$(tail -1 "$NODE/log/ca")"
-config <<<"
-enrol: {namespaces: [shop]}
-mtls: {identities: $NODE/svids, user: nobody}"
-policy p <<'END'
-mesh shop: trust "shop.example", ingress deny, egress allow;
-mtls strict;
-namespace shop;
-service client { workload app == "client"; tcp 9000; }
-service ledger { workload app == "ledger"; tcp 8080; }
-allow post: from client to ledger;
-END
-inventory <<'END'
-shop client app=client 10.77.0.11
-shop ledger app=ledger 10.77.0.31
-END
 serve ledger ledger tcp:8080
 node_meshd || give_up start "meshd does not start"
-apply p
+apply strict
 identities() { [ "$(status "(s['mtls'] or {}).get('identities')")" = 2 ]; }
 node_wait identities || give_up identities "$(status 's["mtls"]')"
 expect_ok "strict, through the tunnel/ledger" client tcp 10.77.0.31 8080
