@@ -1,5 +1,7 @@
 #include "base/bundle.h"
 
+#include "base/source.h"
+
 #include <elf.h>
 #include <errno.h>
 #include <openssl/evp.h>
@@ -214,26 +216,20 @@ void bundle_close(struct bundle *bundle)
 	bundle->manifest = bundle->where = NULL;
 }
 
-/* As the compiler makes it (pass/lower.c): of each file, in order of names, the length and the text. */
-static bool source_digest(const json_t *files, char ret_text[72])
+static bool digest_of_files(const json_t *files, char ret_text[SOURCE_DIGEST_BYTES])
 {
-	unsigned char digest[32];
-	unsigned written = 0;
-	size_t i;
+	size_t i, count = json_array_size(files);
 	json_t *file;
-	EVP_MD_CTX *hash = EVP_MD_CTX_new();
-	bool fine = hash && EVP_DigestInit_ex(hash, EVP_sha256(), NULL) == 1;
+	struct source_text *texts = calloc(count + 1, sizeof(*texts));
+	bool fine = texts != NULL;
 	json_array_foreach ((json_t *)files, i, file) {
 		const json_t *text = json_object_get(file, "text");
-		uint64_t len = json_string_length(text);
-		fine = fine && json_is_string(text) && EVP_DigestUpdate(hash, &len, sizeof(len)) == 1 &&
-		       EVP_DigestUpdate(hash, json_string_value(text), len) == 1;
+		fine = fine && json_is_string(text);
+		if (fine)
+			texts[i] = (struct source_text){json_string_value(text), json_string_length(text)};
 	}
-	fine = fine && EVP_DigestFinal_ex(hash, digest, &written) == 1;
-	EVP_MD_CTX_free(hash);
-	strcpy(ret_text, "sha256:");
-	for (unsigned k = 0; k < written; k++)
-		sprintf(ret_text + 7 + 2 * k, "%02x", digest[k]);
+	fine = fine && source_digest(texts, count, ret_text);
+	free(texts);
 	return fine;
 }
 
@@ -241,12 +237,12 @@ int bundle_check(const struct bundle *bundle, const char **ret_why)
 {
 	const Elf64_Ehdr *header = bundle->elf;
 	const char *said = json_string_value(json_object_get(bundle->where, "source"));
-	char found[72];
+	char found[SOURCE_DIGEST_BYTES];
 	*ret_why = "bytes behind its end: it was changed after it was made";
 	if (header->e_shoff + header->e_shnum * sizeof(Elf64_Shdr) != bundle->elf_len)
 		return -EPERM;
 	json_t *files = section_json(bundle->elf, bundle->elf_len, BUNDLE_SOURCE);
-	bool same = json_is_array(files) && source_digest(files, found) && said && strcmp(said, found) == 0;
+	bool same = json_is_array(files) && digest_of_files(files, found) && said && strcmp(said, found) == 0;
 	json_decref(files);
 	*ret_why = "the policy's text is not the one that it was made of: damaged, or changed";
 	return same ? 0 : -EPERM;

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -252,4 +253,22 @@ const char *sources_where(struct arena *arena, const struct sources *sources, st
 		return "-";
 	sources_place(sources, span, &line, &column);
 	return arena_printf(arena, "%s:%u:%u", sources->files.at[span.file].name, line, column);
+}
+
+bool source_digest(const struct source_text *texts, size_t count, char ret_text[SOURCE_DIGEST_BYTES])
+{
+	unsigned char digest[32] = {0};
+	EVP_MD_CTX *hash = EVP_MD_CTX_new();
+	bool fine = hash && EVP_DigestInit_ex(hash, EVP_sha256(), NULL) == 1;
+	for (size_t i = 0; i < count; i++) {
+		uint64_t len = texts[i].len;
+		fine = fine && EVP_DigestUpdate(hash, &len, sizeof(len)) == 1 &&
+		       EVP_DigestUpdate(hash, texts[i].text, texts[i].len) == 1;
+	}
+	fine = fine && EVP_DigestFinal_ex(hash, digest, NULL) == 1;
+	EVP_MD_CTX_free(hash);
+	strcpy(ret_text, "sha256:");
+	for (size_t i = 0; i < sizeof(digest); i++)
+		sprintf(ret_text + 7 + 2 * i, "%02x", digest[i]);
+	return fine;
 }

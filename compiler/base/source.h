@@ -48,6 +48,15 @@ size_t source_invisible(const char *begin, const char *text, uint32_t *ret_code)
 /* Line and column, from 1; columns count bytes. */
 void sources_place(const struct sources *sources, struct span span, uint32_t *ret_line, uint32_t *ret_column);
 
+/* "sha256:..." of texts, in this order: of each its length (8 bytes, of this machine's order) and its bytes. False: no
+ * memory. */
+struct source_text {
+	const char *text;
+	size_t len;
+};
+enum { SOURCE_DIGEST_BYTES = 72 };
+bool source_digest(const struct source_text *texts, size_t count, char ret_text[SOURCE_DIGEST_BYTES]);
+
 /* "shop.mesh:27:1" */
 const char *sources_where(struct arena *arena, const struct sources *sources, struct span span);
 

@@ -2,7 +2,6 @@
  * no trace. Rules are in lower_rules.c, address blocks in lower_blocks.c. */
 #include "pass/lower.h"
 
-#include <openssl/evp.h>
 #include <stdlib.h>
 
 enum { CLASS_LIMIT = 65000 }; /* 16 bits in the tables, some left for externals */
@@ -403,29 +402,20 @@ static int file_compare(const void *left, const void *right)
 		      (*(const struct source_file *const *)right)->name);
 }
 
-static const char *source_digest(struct lowerer *lowerer)
+static const char *digest_of_sources(struct lowerer *lowerer)
 {
 	const struct sources *sources = &lowerer->run->sources;
 	const struct source_file **order = arena_alloc(lowerer->arena, (sources->files.len + 1) * sizeof(*order));
-	unsigned char digest[32];
-	EVP_MD_CTX *hash = EVP_MD_CTX_new();
+	struct source_text *texts = arena_alloc(lowerer->arena, (sources->files.len + 1) * sizeof(*texts));
+	char *digest = arena_alloc(lowerer->arena, SOURCE_DIGEST_BYTES);
 	for (size_t i = 0; i < sources->files.len; i++)
 		order[i] = &sources->files.at[i];
 	if (sources->files.len)
 		qsort(order, sources->files.len, sizeof(*order), file_compare);
-	EVP_DigestInit_ex(hash, EVP_sha256(), NULL);
-	for (size_t i = 0; i < sources->files.len; i++) {
-		uint64_t len = order[i]->len;
-		EVP_DigestUpdate(hash, &len, sizeof(len));
-		EVP_DigestUpdate(hash, order[i]->text, order[i]->len);
-	}
-	EVP_DigestFinal_ex(hash, digest, NULL);
-	EVP_MD_CTX_free(hash);
-	struct text text = {.arena = lowerer->arena};
-	text_add(&text, "sha256:");
-	for (int i = 0; i < 32; i++)
-		text_add(&text, "%02x", digest[i]);
-	return text_end(&text);
+	for (size_t i = 0; i < sources->files.len; i++)
+		texts[i] = (struct source_text){order[i]->text, order[i]->len};
+	source_digest(texts, sources->files.len, digest);
+	return digest;
 }
 
 /* ---- The steps ---------------------------------------------------------------------------------- */
@@ -437,7 +427,7 @@ void lower_begin(struct lowerer *lowerer, struct run *run)
 	lowerer->spaces.arena = lowerer->owners.arena = run->arena;
 	lowerer->policy->mesh = run->ast->mesh->name.text;
 	lowerer->policy->trust = run->ast->mesh->value.text;
-	lowerer->policy->source_digest = source_digest(lowerer);
+	lowerer->policy->source_digest = digest_of_sources(lowerer);
 }
 
 void lower_members(struct lowerer *lowerer)

@@ -38,8 +38,7 @@ static const char *why_unread(int r)
 		return "this is no UTF-8 text";
 	case -EMLINK:
 		return "folders nested too deep, more than 16 within the one that was named; name the folder that "
-		       "holds "
-		       "the policy (does a link lead back?)";
+		       "holds the policy (does a link lead back?)";
 	case -EINVAL:
 		return "this is no regular file; a policy is a file, a folder or - for standard input";
 	case -ENOLINK:
