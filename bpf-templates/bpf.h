@@ -19,6 +19,9 @@ typedef _Bool bool;
 
 #define SEC(name) __attribute__((section(name), used))
 #define __always_inline inline __attribute__((always_inline))
+/* What the kernel lets a program reach only at the offset of a field: the compiler must not compute its address, as
+ * it does where two ways of the code touch two fields alike (clang 18). */
+#define CONTEXT __attribute__((preserve_static_offset))
 /* One copy, verified where it is called: less to compile, to verify and to cache. */
 #define __noinline __attribute__((noinline))
 #define __uint(name, val) int(*name)[val]
@@ -69,7 +72,7 @@ struct bpf_sock {
 	__u32 dst_ip6[4];
 	__u32 state;
 	__s32 rx_queue_mapping;
-};
+} CONTEXT;
 
 struct bpf_sock_addr {
 	__u32 user_family;
@@ -80,7 +83,7 @@ struct bpf_sock_addr {
 	__u32 msg_src_ip4;
 	__u32 msg_src_ip6[4];
 	struct bpf_sock *sk __attribute__((aligned(8)));
-};
+} CONTEXT;
 
 struct bpf_sk_lookup {
 	__u64 cookie;
@@ -93,7 +96,7 @@ struct bpf_sk_lookup {
 	__u32 local_ip6[4];
 	__u32 local_port; /* host order */
 	__u32 ingress_ifindex;
-};
+} CONTEXT;
 
 struct __sk_buff {
 	__u32 len, pkt_type, mark, queue_mapping, protocol, vlan_present, vlan_tci, vlan_proto, priority;
@@ -107,7 +110,7 @@ struct __sk_buff {
 	__u64 tstamp;
 	__u32 wire_len, gso_segs;
 	struct bpf_sock *sk __attribute__((aligned(8)));
-};
+} CONTEXT;
 
 struct bpf_sock_ops {
 	__u32 op;
@@ -120,14 +123,14 @@ struct bpf_sock_ops {
 	__u32 is_fullsock, of_tcp[23];
 	__u64 bytes_received, bytes_acked;
 	struct bpf_sock *sk __attribute__((aligned(8)));
-};
+} CONTEXT;
 struct bpf_sockopt {
 	struct bpf_sock *sk __attribute__((aligned(8)));
 	void *optval __attribute__((aligned(8)));
 	void *optval_end __attribute__((aligned(8)));
 	__s32 level, optname, optlen;
 	__s32 retval;
-};
+} CONTEXT;
 enum {
 	BPF_SOCK_OPS_TCP_CONNECT_CB = 3,
 	BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB = 5,

@@ -416,7 +416,7 @@ static __always_inline void forget_opened(struct bpf_sock_addr *ctx)
 {
 	struct mesh_socket *socket = ctx->sk ? bpf_sk_storage_get(&sockets, ctx->sk, NULL, 0) : NULL;
 	if (socket)
-		socket->steered = socket->dst_port = socket->service_port = 0;
+		socket->generation = socket->steered = socket->dst_port = socket->service_port = 0;
 }
 
 /* Returns what the hook returns: 1 lets the call go on. */

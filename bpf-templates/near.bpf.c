@@ -45,12 +45,14 @@ static __always_inline const struct mesh_socket *socket_remembered(struct bpf_so
 
 /* The helper looks further, and puts what it finds where it is found next time. */
 static __always_inline bool is_decided_nearby(const struct __sk_buff *skb, struct bpf_sock *sk,
-					      const struct mesh_control *settings)
+					      const struct mesh_control *settings, bool leaves)
 {
-	return is_decided(skb, sk, socket_remembered(sk), settings) || is_decided_by_call(skb, sk, settings);
+	const struct mesh_socket *remembered = socket_remembered(sk);
+	return remembered ? is_decided(skb, sk, remembered, settings, leaves)
+			  : is_decided_by_call(skb, sk, settings, leaves);
 }
 
-DISPATCH_PACKET(d_ingress, "cgroup_skb/ingress", jump_ingress, is_decided_nearby)
-DISPATCH_PACKET(d_egress, "cgroup_skb/egress", jump_egress, is_decided_nearby)
+DISPATCH_PACKET(d_ingress, "cgroup_skb/ingress", false, jump_ingress, is_decided_nearby)
+DISPATCH_PACKET(d_egress, "cgroup_skb/egress", true, jump_egress, is_decided_nearby)
 
 char LICENSE[] SEC("license") = "GPL";

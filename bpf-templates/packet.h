@@ -97,10 +97,13 @@ __noinline int parse_packet(struct __sk_buff *skb, struct packet *packet)
 }
 
 /* Who opened this connection, seen where it arrives: the exact entry of a local socket goes before
- * what the address says. */
+ * what the address says. A workload elsewhere has none here; from the address of one that is placed here its own
+ * sockets alone send (find_self). */
 static __noinline void party_of_socket(const struct flow *flow, struct party *party)
 {
-	if (party->endpoint && !(party->flags & MESH_PEER_LOCAL))
+	__u32 own = MESH_PEER_PLACED | MESH_PEER_ENROLLED;
+	if (flow->protocol != IPPROTO_TCP ||
+	    (party->endpoint && (!(party->flags & MESH_PEER_LOCAL) || (party->flags & own) == own)))
 		return;
 	struct mesh_tuple tuple = {
 		.local_port = flow->src_port, .remote_port = flow->dst_port, .protocol = flow->protocol};
@@ -425,8 +428,7 @@ static __always_inline enum judged judge_packet(struct __sk_buff *skb, bool leav
 
 /* ---- sk_lookup ------------------------------------------------------------------------------ */
 
-/* The context is volatile: the compiler must not move a load to a computed address. */
-static __always_inline enum judged judge_lookup(const volatile struct bpf_sk_lookup *ctx)
+static __always_inline enum judged judge_lookup(const struct bpf_sk_lookup *ctx)
 {
 	__u32 zero = 0;
 	struct mesh_control *settings = bpf_map_lookup_elem(&control, &zero);
@@ -449,7 +451,6 @@ static __always_inline enum judged judge_lookup(const volatile struct bpf_sk_loo
 			{ctx->local_ip6[0], ctx->local_ip6[1], ctx->local_ip6[2], ctx->local_ip6[3]}};
 		packet.src = (struct mesh_address){
 			{ctx->remote_ip6[0], ctx->remote_ip6[1], ctx->remote_ip6[2], ctx->remote_ip6[3]}};
-		asm volatile("" : "+r"(packet.src.part[3]));
 	}
 	packet.self = peer_of(&packet.dst);
 	if (!(packet.self.flags & MESH_PEER_ENROLLED))

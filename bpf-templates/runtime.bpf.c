@@ -54,11 +54,10 @@ static __always_inline enum steered steer_to_proxy(struct bpf_sk_lookup *ctx)
 		local = (struct mesh_address){{0, 0, bpf_htonl(0xffff), ctx->local_ip4}};
 		remote = (struct mesh_address){{0, 0, bpf_htonl(0xffff), ctx->remote_ip4}};
 	} else {
-		const volatile struct bpf_sk_lookup *at = ctx;
-		local = (struct mesh_address){{at->local_ip6[0], at->local_ip6[1], at->local_ip6[2], at->local_ip6[3]}};
+		local = (struct mesh_address){
+			{ctx->local_ip6[0], ctx->local_ip6[1], ctx->local_ip6[2], ctx->local_ip6[3]}};
 		remote = (struct mesh_address){
-			{at->remote_ip6[0], at->remote_ip6[1], at->remote_ip6[2], at->remote_ip6[3]}};
-		asm volatile("" : "+r"(remote.part[3]));
+			{ctx->remote_ip6[0], ctx->remote_ip6[1], ctx->remote_ip6[2], ctx->remote_ip6[3]}};
 	}
 	bool itself = local.part[0] == remote.part[0] && local.part[1] == remote.part[1] &&
 		      local.part[2] == remote.part[2] && local.part[3] == remote.part[3];
@@ -94,8 +93,8 @@ SEC("sk_lookup") int d_lookup(struct bpf_sk_lookup *ctx)
 /* ---- Packets ------------------------------------------------------------------------------------ */
 
 /* Where the kernel cannot load near.bpf.c. */
-DISPATCH_PACKET(d_ingress, "cgroup_skb/ingress", jump_ingress, is_decided_by_call)
-DISPATCH_PACKET(d_egress, "cgroup_skb/egress", jump_egress, is_decided_by_call)
+DISPATCH_PACKET(d_ingress, "cgroup_skb/ingress", false, jump_ingress, is_decided_by_call)
+DISPATCH_PACKET(d_egress, "cgroup_skb/egress", true, jump_egress, is_decided_by_call)
 
 /* ---- The service's address stays what the application asked for ------------------------------ */
 
@@ -132,7 +131,7 @@ SEC("cgroup/recvmsg6") int f_recvmsg6(struct bpf_sock_addr *ctx)
 /* A connection that the node proxy made for a caller elsewhere: it comes from this very address. */
 static __always_inline void restore_caller(struct bpf_sock_addr *ctx, bool v6)
 {
-	volatile struct bpf_sock *sk = ctx->sk;
+	const struct bpf_sock *sk = ctx->sk;
 	struct mesh_tuple tuple = {.protocol = IPPROTO_TCP};
 	struct mesh_address peer = wanted_address(ctx, v6), local = {{0, 0, bpf_htonl(0xffff), sk->src_ip4}};
 	if (v6)
@@ -177,9 +176,8 @@ SEC("cgroup/getpeername6") int f_peername6(struct bpf_sock_addr *ctx)
 /* ---- Namespaces that meshd has not seen ------------------------------------------------------ */
 
 /* Whose a socket is cannot be told by the address that it takes later: it is told here, for good. */
-static __always_inline bool stamp_born(void *sk, __u64 cookie)
+static __always_inline bool stamp_born(void *sk, __u64 cookie, const struct mesh_netns *space)
 {
-	struct mesh_netns *space = bpf_map_lookup_elem(&netns, &cookie);
 	if (!space || !(space->flags & MESH_NETNS_ENROLLED))
 		return true;
 	struct mesh_socket *socket = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
@@ -194,9 +192,10 @@ static __always_inline bool stamp_born(void *sk, __u64 cookie)
 SEC("cgroup/sock_create") int f_sock_create(struct bpf_sock *ctx)
 {
 	__u64 cookie = bpf_get_netns_cookie(ctx);
-	if (!stamp_born(ctx, cookie))
+	struct mesh_netns *space = bpf_map_lookup_elem(&netns, &cookie);
+	if (!stamp_born(ctx, cookie, space))
 		return 0;
-	if (bpf_map_lookup_elem(&covered, &cookie))
+	if (space || bpf_map_lookup_elem(&covered, &cookie))
 		return 1;
 	__u32 seen = 1;
 	bpf_map_update_elem(&covered, &cookie, &seen, BPF_NOEXIST);
@@ -217,8 +216,7 @@ SEC("cgroup/sock_create") int f_sock_create(struct bpf_sock *ctx)
 
 /* ---- Sockets whose identity is not what their address says ----------------------------------- */
 
-/* The context is volatile: the compiler must not move a load to a computed address. */
-static __always_inline void tuple_of_socket(const volatile struct bpf_sock_ops *ctx, struct mesh_tuple *tuple)
+static __always_inline void tuple_of_socket(const struct bpf_sock_ops *ctx, struct mesh_tuple *tuple)
 {
 	struct mesh_address local, remote;
 	if (ctx->family == AF_INET6) {
@@ -230,7 +228,6 @@ static __always_inline void tuple_of_socket(const volatile struct bpf_sock_ops *
 		remote.part[1] = ctx->remote_ip6[1];
 		remote.part[2] = ctx->remote_ip6[2];
 		remote.part[3] = ctx->remote_ip6[3];
-		asm volatile("" : "+r"(remote.part[3]));
 	} else {
 		local = (struct mesh_address){{0, 0, bpf_htonl(0xffff), ctx->local_ip4}};
 		remote = (struct mesh_address){{0, 0, bpf_htonl(0xffff), ctx->remote_ip4}};
@@ -308,8 +305,10 @@ static __always_inline void stamp_made(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
 	struct mesh_socket *socket = sk ? bpf_sk_storage_get(&sockets, sk, NULL, 0) : NULL;
-	if (sk && (!socket || !socket->netns))
-		stamp_born(sk, bpf_get_netns_cookie(ctx));
+	if (sk && (!socket || !socket->netns)) {
+		__u64 cookie = bpf_get_netns_cookie(ctx);
+		stamp_born(sk, cookie, bpf_map_lookup_elem(&netns, &cookie));
+	}
 	if (socket && socket->steered && ctx->op == BPF_SOCK_OPS_TCP_CONNECT_CB)
 		origin_remember(ctx, socket);
 }
@@ -332,7 +331,7 @@ SEC("sockops") int f_sockops(struct bpf_sock_ops *ctx)
 /* ---- What the node proxy asks --------------------------------------------------------------------- */
 
 /* The addresses of a connected or bound socket of the proxy, which are all of AF_INET6 or AF_INET. */
-static __always_inline void tuple_of_proxy(const volatile struct bpf_sock *sk, struct mesh_tuple *tuple)
+static __always_inline void tuple_of_proxy(const struct bpf_sock *sk, struct mesh_tuple *tuple)
 {
 	struct mesh_address local = {{0, 0, bpf_htonl(0xffff), sk->src_ip4}},
 			    remote = {{0, 0, bpf_htonl(0xffff), sk->dst_ip4}};
@@ -346,7 +345,6 @@ static __always_inline void tuple_of_proxy(const volatile struct bpf_sock *sk, s
 		remote.part[2] = sk->dst_ip6[2];
 		remote.part[3] = sk->dst_ip6[3];
 	}
-	asm volatile("" : "+r"(remote.part[3]));
 	__builtin_memcpy(tuple->local, &local, 16);
 	__builtin_memcpy(tuple->remote, &remote, 16);
 	tuple->local_port = sk->src_port;

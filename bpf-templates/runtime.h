@@ -47,10 +47,11 @@ static __always_inline bool is_plain(const struct __sk_buff *skb)
 	return head[0] == 0x45 || (head[0] >> 4 == 6 && head[6] == IPPROTO_TCP);
 }
 
-/* A connection that the active generation has decided and let pass. A SYN_SENT socket is none of those: what it
- * sends, and to whom, is looked at by the policy. */
+/* A connection that the active generation has decided and let pass. What a SYN_SENT socket sends, and to whom, is
+ * looked at by the policy. */
 static __always_inline bool is_decided(const struct __sk_buff *skb, const struct bpf_sock *sk,
-				       const struct mesh_socket *socket, const struct mesh_control *settings)
+				       const struct mesh_socket *socket, const struct mesh_control *settings,
+				       bool leaves)
 {
 	__u32 active = *(const volatile __u32 *)&settings->active;
 	__u64 slot = (__u64)active - 1;
@@ -58,7 +59,7 @@ static __always_inline bool is_decided(const struct __sk_buff *skb, const struct
 	asm volatile("" : "+r"(slot));
 	if (settings->mode == MESH_OFF || slot >= MESH_GENERATIONS)
 		return false;
-	if (!socket || !socket->verdict || sk->state == TCP_STATE_SYN_SENT || sk->state == TCP_STATE_LISTEN)
+	if (!socket || !socket->verdict || sk->state == TCP_STATE_LISTEN || (leaves && sk->state == TCP_STATE_SYN_SENT))
 		return false;
 	bool current = socket->generation == settings->generations[slot] && socket->epoch == settings->epoch;
 	return (current || socket->role == MESH_ROLE_PROXY) && is_plain(skb);
@@ -66,19 +67,19 @@ static __always_inline bool is_decided(const struct __sk_buff *skb, const struct
 
 /* A socket that is not full has no storage. */
 static __always_inline bool is_decided_by_call(const struct __sk_buff *skb, struct bpf_sock *sk,
-					       const struct mesh_control *settings)
+					       const struct mesh_control *settings, bool leaves)
 {
-	return is_decided(skb, sk, bpf_sk_storage_get(&sockets, sk, NULL, 0), settings);
+	return is_decided(skb, sk, bpf_sk_storage_get(&sockets, sk, NULL, 0), settings, leaves);
 }
 
 /* What is not expected lies behind: the way of nearly every packet is a few cache lines of code, without a tail
  * call. */
-#define DISPATCH_PACKET(name, section, jump, is_decided_somehow)                                                       \
+#define DISPATCH_PACKET(name, section, leaves, jump, is_decided_somehow)                                               \
 	SEC(section) int name(struct __sk_buff *skb)                                                                   \
 	{                                                                                                              \
 		struct mesh_control *settings = settings_of_node();                                                    \
 		struct bpf_sock *sk = skb->sk;                                                                         \
-		if (__builtin_expect(settings && sk && is_decided_somehow(skb, sk, settings), true))                   \
+		if (__builtin_expect(settings && sk && is_decided_somehow(skb, sk, settings, leaves), true))           \
 			return 1;                                                                                      \
 		int slot = active_slot_of(settings);                                                                   \
 		if (slot < 0)                                                                                          \
