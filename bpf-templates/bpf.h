@@ -59,7 +59,13 @@ enum {
 	IPPROTO_MPTCP = 262
 };
 enum { EPERM = 1, ENOENT = 2, ECONNREFUSED = 111 };
-enum { TCP_STATE_SYN_SENT = 2, TCP_STATE_CLOSE = 7, TCP_STATE_LISTEN = 10 };
+enum {
+	TCP_STATE_SYN_SENT = 2,
+	TCP_STATE_TIME_WAIT = 6,
+	TCP_STATE_CLOSE = 7,
+	TCP_STATE_LISTEN = 10,
+	TCP_STATE_NEW_SYN_RECV = 12
+};
 
 struct bpf_sock {
 	__u32 bound_dev_if, family, type, protocol, mark, priority;
@@ -149,7 +155,6 @@ static long (*const bpf_skb_load_bytes)(const void *skb, __u32 offset, void *to,
 static __u64 (*const bpf_get_socket_cookie)(void *ctx) = (void *)46;
 static long (*const bpf_sock_ops_cb_flags_set)(struct bpf_sock_ops *ctx, int flags) = (void *)59;
 static long (*const bpf_sk_release)(void *sk) = (void *)86;
-static struct bpf_sock *(*const bpf_sk_fullsock)(struct bpf_sock *sk) = (void *)95;
 static void *(*const bpf_sk_storage_get)(void *map, void *sk, void *value, __u64 flags) = (void *)107;
 static __u64 (*const bpf_get_netns_cookie)(void *ctx) = (void *)122;
 static long (*const bpf_sk_assign)(void *ctx, void *sk, __u64 flags) = (void *)124;

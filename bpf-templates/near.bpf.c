@@ -19,8 +19,6 @@ struct sock {
 };
 #pragma clang attribute pop
 
-enum { TCP_STATE_TIME_WAIT = 6, TCP_STATE_NEW_SYN_RECV = 12 };
-
 extern void *bpf_rdonly_cast(const void *object, __u32 type) SEC(".ksyms");
 /* The running kernel's number of TYPE. */
 #define KERNEL_TYPE(type) __builtin_btf_type_id(*(type *)0, 1 /* BPF_TYPE_ID_TARGET */)
@@ -29,8 +27,6 @@ extern void *bpf_rdonly_cast(const void *object, __u32 type) SEC(".ksyms");
  * that a socket remembers; NULL: what is there is not this map's. A load from an address that is none reads 0. */
 static __always_inline const struct mesh_socket *socket_remembered(struct bpf_sock *sk)
 {
-	if (sk->state == TCP_STATE_TIME_WAIT || sk->state == TCP_STATE_NEW_SYN_RECV)
-		return NULL; /* not full: there is no such field */
 	const struct sock *of_kernel = bpf_rdonly_cast(sk, KERNEL_TYPE(struct sock));
 	const void *storage = of_kernel->sk_bpf_storage;
 	if (!storage)

@@ -4,6 +4,7 @@
 #define MESH_PACKET_H
 
 #include "report.h"
+#include "socket.h"
 
 /* A packet, and what is asked about it. */
 struct packet {
@@ -34,18 +35,30 @@ struct ports {
 	__u8 rest[10]; /* TCP: sequence, acknowledgement, offset, flags (RFC 9293 section 3.1) */
 };
 
+/* The first LEN bytes at OFFSET. Nearly always they lie in one piece, and no call is needed. */
+static __always_inline bool copy_bytes(struct __sk_buff *skb, __u32 offset, __u16 *to, __u32 len)
+{
+	const __u8 *from = (const __u8 *)(long)skb->data + offset, *end = (const __u8 *)(long)skb->data_end;
+	if (from + len > end)
+		return !bpf_skb_load_bytes(skb, offset, to, len);
+#pragma unroll
+	for (__u32 i = 0; i < len / 2; i++)
+		to[i] = ((const __u16 *)from)[i];
+	return true;
+}
+
 static __always_inline enum parsed parse_transport(struct __sk_buff *skb, __u32 offset, struct packet *packet)
 {
 	struct ports ports = {};
 	if (packet->protocol == IPPROTO_ICMP || packet->protocol == IPPROTO_ICMPV6)
 		return PARSED;
 	if (packet->protocol == IPPROTO_TCP) {
-		if (bpf_skb_load_bytes(skb, offset, &ports, 14))
+		if (!copy_bytes(skb, offset, (__u16 *)&ports, 14))
 			return PARSED_BROKEN;
 		packet->opens = (ports.rest[9] & 0x12) == 0x02;
 		packet->resets = ports.rest[9] & 0x04;
 	} else if (packet->protocol == IPPROTO_UDP) {
-		if (bpf_skb_load_bytes(skb, offset, &ports, 8))
+		if (!copy_bytes(skb, offset, (__u16 *)&ports, 8))
 			return PARSED_BROKEN;
 	} else {
 		return PARSED_OTHER;
@@ -59,8 +72,8 @@ static __always_inline enum parsed parse_transport(struct __sk_buff *skb, __u32 
  * looks at it once, and does not follow each of its ways through what comes after. */
 __noinline int parse_packet(struct __sk_buff *skb, struct packet *packet)
 {
-	__u8 head[40];
-	if (!packet || bpf_skb_load_bytes(skb, 0, head, 20))
+	__u8 head[40] __attribute__((aligned(4)));
+	if (!packet || !copy_bytes(skb, 0, (__u16 *)head, 20))
 		return PARSED_BROKEN;
 	if (head[0] >> 4 == 4) {
 		packet->src = address_v4(*(__be32 *)(head + 12));
@@ -73,7 +86,7 @@ __noinline int parse_packet(struct __sk_buff *skb, struct packet *packet)
 			return PARSED_BROKEN;
 		return parse_transport(skb, 20, packet);
 	}
-	if (head[0] >> 4 != 6 || bpf_skb_load_bytes(skb, 0, head, 40))
+	if (head[0] >> 4 != 6 || !copy_bytes(skb, 0, (__u16 *)head, 40))
 		return PARSED_BROKEN;
 	__builtin_memcpy(&packet->src, head + 8, 16);
 	__builtin_memcpy(&packet->dst, head + 24, 16);
@@ -385,39 +398,15 @@ static __noinline enum judged judge_new(struct __sk_buff *skb, struct bpf_sock *
 	return judge_tcp(sk, socket, settings, &packet);
 }
 
-static __always_inline bool connects_to_itself(const struct bpf_sock *sk)
-{
-	if (sk->family == AF_INET)
-		return sk->src_ip4 == sk->dst_ip4;
-	return sk->src_ip6[0] == sk->dst_ip6[0] && sk->src_ip6[1] == sk->dst_ip6[1] &&
-	       sk->src_ip6[2] == sk->dst_ip6[2] && sk->src_ip6[3] == sk->dst_ip6[3];
-}
-
-/* A connect program behind ours may have changed what was decided: seen before the SYN leaves. */
-static __always_inline bool goes_elsewhere(const struct bpf_sock *sk, const struct mesh_socket *socket)
-{
-	const __u32 *dst = (const __u32 *)socket->dst;
-	if (sk->state != TCP_STATE_SYN_SENT)
-		return false;
-	if (socket->steered)
-		return sk->dst_port != bpf_htons(MESH_PORT_STEER) || !connects_to_itself(sk);
-	if (!socket->dst_port)
-		return false;
-	if (sk->dst_port != bpf_htons(socket->dst_port))
-		return true;
-	if (sk->family == AF_INET)
-		return sk->dst_ip4 != dst[3];
-	return sk->dst_ip6[0] != dst[0] || sk->dst_ip6[1] != dst[1] || sk->dst_ip6[2] != dst[2] ||
-	       sk->dst_ip6[3] != dst[3];
-}
-
 static __always_inline enum judged judge_packet(struct __sk_buff *skb, bool leaves)
 {
 	__u32 zero = 0;
 	struct mesh_control *settings = bpf_map_lookup_elem(&control, &zero);
 	if (!settings)
 		return JUDGED_DENY;
-	struct bpf_sock *sk = skb->sk ? bpf_sk_fullsock(skb->sk) : NULL;
+	struct bpf_sock *sk = skb->sk;
+	if (sk && !is_full(sk))
+		sk = NULL;
 	struct mesh_socket *socket = sk ? bpf_sk_storage_get(&sockets, sk, NULL, 0) : NULL;
 	if (leaves && socket && goes_elsewhere(sk, socket)) {
 		socket->generation = 0; /* nothing was decided about this destination */

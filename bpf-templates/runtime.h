@@ -2,7 +2,7 @@
 #ifndef MESH_RUNTIME_H
 #define MESH_RUNTIME_H
 
-#include "maps.h"
+#include "socket.h"
 
 JUMP(jump_egress);
 
@@ -47,29 +47,39 @@ static __always_inline bool is_plain(const struct __sk_buff *skb)
 	return head[0] == 0x45 || (head[0] >> 4 == 6 && head[6] == IPPROTO_TCP);
 }
 
-/* A connection that the active generation has decided and let pass. What a SYN_SENT socket sends, and to whom, is
- * looked at by the policy. */
+/* A connection that the active generation has decided and let pass; a SYN only if it goes where was decided. */
 static __always_inline bool is_decided(const struct __sk_buff *skb, const struct bpf_sock *sk,
 				       const struct mesh_socket *socket, const struct mesh_control *settings,
 				       bool leaves)
 {
-	__u32 active = *(const volatile __u32 *)&settings->active;
-	__u64 slot = (__u64)active - 1;
+	__u64 in_force = *(const volatile __u64 *)&settings->in_force, slot = (__u32)in_force - 1ull;
 	/* What is checked is what is used, and without a policy it is no slot: the verifier sees both. */
 	asm volatile("" : "+r"(slot));
-	if (settings->mode == MESH_OFF || slot >= MESH_GENERATIONS)
+	if (in_force >> 32 == MESH_OFF || slot >= MESH_GENERATIONS)
 		return false;
-	if (!socket || !socket->verdict || sk->state == TCP_STATE_LISTEN || (leaves && sk->state == TCP_STATE_SYN_SENT))
+	if (!socket || !socket->verdict)
 		return false;
-	bool current = socket->generation == settings->generations[slot] && socket->epoch == settings->epoch;
+	bool current = socket->stamp == (settings->generations[slot] | (__u64)settings->epoch << 32);
+	if (leaves && sk->state == TCP_STATE_SYN_SENT)
+		return current && socket->dst_port && !goes_elsewhere(sk, socket) && is_plain(skb);
 	return (current || socket->role == MESH_ROLE_PROXY) && is_plain(skb);
 }
 
-/* A socket that is not full has no storage. */
 static __always_inline bool is_decided_by_call(const struct __sk_buff *skb, struct bpf_sock *sk,
 					       const struct mesh_control *settings, bool leaves)
 {
 	return is_decided(skb, sk, bpf_sk_storage_get(&sockets, sk, NULL, 0), settings, leaves);
+}
+
+/* To a listener, and no SYN: what ends a handshake, which was decided when it began. */
+static __always_inline bool ends_handshake(const struct __sk_buff *skb)
+{
+	const __u8 *head = (const __u8 *)(long)skb->data, *end = (const __u8 *)(long)skb->data_end;
+	if (head + 54 > end)
+		return false;
+	if (head[0] == 0x45)
+		return head[9] == IPPROTO_TCP && !(head[6] & 0x1f) && !head[7] && (head[33] & 0x12) != 0x02;
+	return head[0] >> 4 == 6 && head[6] == IPPROTO_TCP && (head[53] & 0x12) != 0x02;
 }
 
 /* What is not expected lies behind: the way of nearly every packet is a few cache lines of code, without a tail
@@ -79,10 +89,12 @@ static __always_inline bool is_decided_by_call(const struct __sk_buff *skb, stru
 	{                                                                                                              \
 		struct mesh_control *settings = settings_of_node();                                                    \
 		struct bpf_sock *sk = skb->sk;                                                                         \
-		if (__builtin_expect(settings && sk && is_decided_somehow(skb, sk, settings, leaves), true))           \
+		if (__builtin_expect(settings && sk && is_full(sk) && sk->state != TCP_STATE_LISTEN &&                 \
+					     is_decided_somehow(skb, sk, settings, leaves),                            \
+				     true))                                                                            \
 			return 1;                                                                                      \
 		int slot = active_slot_of(settings);                                                                   \
-		if (slot < 0)                                                                                          \
+		if (slot < 0 || (!leaves && sk && sk->state == TCP_STATE_LISTEN && ends_handshake(skb)))               \
 			return 1;                                                                                      \
 		bpf_tail_call(skb, &jump, slot);                                                                       \
 		stat_add(MESH_STAT_NO_PROGRAM);                                                                        \
