@@ -108,6 +108,10 @@ before=$(date +%s%N)
 shut "a deny is not passed by another name: link-local, TCP" "$(try stranger "T.settimeout(3); T.connect(('$LOCAL', 8080, 0, eth0)); T.send(b'x\n'); print(T.recv(99))")"
 expect_true "... told at once" "$((($(date +%s%N) - before) / 1000000)) ms" test $((($(date +%s%N) - before) / 1000000)) -lt 1000
 expect_true "... as unknown" "$(last_flow --from stranger)" flows_have "f['rule'] == 'unknown' and f['from'].get('workload') == 'shop/stranger' and f['to'].get('address') == '$LOCAL'"
+shut "... of who is in no mesh, TCP" "$(try client "T.connect(('$OTHER', 8888, 0, eth0)); T.send(b'x\n'); print('web', T.recv(99))")"
+shut "... on a socket that was let through to somebody else before" "$(try client "import ctypes
+T.connect(('fd77::21', 8080)); ctypes.CDLL(None).connect(T.fileno(), bytes(28), 28)
+T.connect(('$OTHER', 8888, 0, eth0)); T.send(b'x\n'); print('web', T.recv(99))")"
 shut "... MPTCP" "$(try stranger "M = socket.socket(10, socket.SOCK_STREAM, 262); M.settimeout(0.5); M.connect(('$LOCAL', 8080, 0, eth0)); M.send(b'x\n'); print(M.recv(99))")"
 shut "... UDP" "$(try stranger "S.sendto(b'x\n', ('$LOCAL', 5353, 0, eth0)); print(S.recv(99))")"
 shut "... from one's own link-local to a global one" "$(try stranger "S.bind(('$OWN', 5002, 0, eth0)); S.sendto(b'x\n', ('fd77::21', 5353)); print(S.recv(99))")"
