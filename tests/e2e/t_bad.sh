@@ -252,22 +252,25 @@ expect_true "and says why" "$(cat "$NODE/log/config")" grep -q "this mount names
 cp "$NODE/good.yaml" "$NODE/meshd.yaml"
 untouched "bad configurations"
 
-# Type information that libbpf does not survive (1.1.2), under a good signature: a child dies of it, not meshd.
-/usr/bin/python3 -c '
+# Type information that libbpf does not survive (1.1.2), under a good signature: a child dies of it, not meshd. Which
+# changes kill depends on how the types lie: as many as it takes, at least a dozen.
+broken() { # NUMBER
+	/usr/bin/python3 -c '
 import random, sys
-good = bytearray(open(sys.argv[1], "rb").read())
-types = good.find(b"\x9f\xeb\x01\x00") + 24 # behind the header of .BTF
-random.seed(1)
-for number in range(12):
-    bad = bytearray(good)
-    for _ in range(3):
-        bad[types + random.randrange(6000)] = random.randrange(256)
-    open(f"{sys.argv[2]}/broken-{number}.o", "wb").write(bad)' "$NODE/p.o" "$NODE"
+bad = bytearray(open(sys.argv[1], "rb").read())
+types = bad.find(b"\x9f\xeb\x01\x00") + 24 # behind the header of .BTF
+random.seed(int(sys.argv[3]))
+for _ in range(3):
+    bad[types + random.randrange(6000)] = random.randrange(256)
+open(sys.argv[2], "wb").write(bad)' "$NODE/p.o" "$NODE/broken.o" "$1"
+	"$MESHC" sign -k "$NODE/key" "$NODE/broken.o" >/dev/null 2>&1
+	meshd_ask apply "$NODE/broken.o" >>"$NODE/log/broken" 2>&1
+}
 codes=
-for number in 0 1 2 3 4 5 6 7 8 9 10 11; do
-	"$MESHC" sign -k "$NODE/key" "$NODE/broken-$number.o" >/dev/null 2>&1
-	meshd_ask apply "$NODE/broken-$number.o" >>"$NODE/log/broken" 2>&1
+for ((number = 0; number < 120; number++)); do
+	broken $number
 	codes="$codes $?"
+	[ $number -lt 12 ] || ! grep -q 'did not survive' "$NODE/log/broken" || break
 done
 expect_true "broken types under a good signature are refused" "$codes" eval '! [[ " $codes " == *" 0 "* ]]'
 expect_true "at least one of them would have killed its reader" "$(cat "$NODE/log/broken")" grep -q 'did not survive' "$NODE/log/broken"
