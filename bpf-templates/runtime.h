@@ -38,13 +38,13 @@ static __always_inline int active_slot(void)
 	return active_slot_of(settings_of_node());
 }
 
-/* No IP options, no IPv6 extension headers. */
+/* TCP, without IP options or IPv6 extension headers. */
 static __always_inline bool is_plain(const struct __sk_buff *skb)
 {
 	const __u8 *head = (const __u8 *)(long)skb->data, *end = (const __u8 *)(long)skb->data_end;
-	if (head + 8 > end)
+	if (head + 10 > end)
 		return false;
-	return head[0] == 0x45 || (head[0] >> 4 == 6 && head[6] == IPPROTO_TCP);
+	return head[0] == 0x45 ? head[9] == IPPROTO_TCP : head[0] >> 4 == 6 && head[6] == IPPROTO_TCP;
 }
 
 /* A connection that the active generation has decided and let pass; a SYN only if it goes where was decided. */
@@ -61,7 +61,8 @@ static __always_inline bool is_decided(const struct __sk_buff *skb, const struct
 		return false;
 	bool current = socket->stamp == (settings->generations[slot] | (__u64)settings->epoch << 32);
 	if (leaves && sk->state == TCP_STATE_SYN_SENT)
-		return current && socket->dst_port && !goes_elsewhere(sk, socket) && is_plain(skb);
+		return current && socket->dst_port && socket->netns != MESH_NETNS_IMPOSTOR &&
+		       !goes_elsewhere(sk, socket) && is_plain(skb);
 	return (current || socket->role == MESH_ROLE_PROXY) && is_plain(skb);
 }
 
@@ -71,15 +72,19 @@ static __always_inline bool is_decided_by_call(const struct __sk_buff *skb, stru
 	return is_decided(skb, sk, bpf_sk_storage_get(&sockets, sk, NULL, 0), settings, leaves);
 }
 
-/* To a listener, and no SYN: what ends a handshake, which was decided when it began. */
-static __always_inline bool ends_handshake(const struct __sk_buff *skb)
+/* To a listener, and no SYN: what ends a handshake, which was decided when it began. Only where the socket has been
+ * nothing else since its last SYN (judge_tcp): its child inherits what it is. */
+static __always_inline bool ends_handshake(const struct __sk_buff *skb, struct bpf_sock *sk)
 {
 	const __u8 *head = (const __u8 *)(long)skb->data, *end = (const __u8 *)(long)skb->data_end;
-	if (head + 54 > end)
+	if (sk->state != TCP_STATE_LISTEN || head + 54 > end || !is_plain(skb))
+		return false;
+	const struct mesh_socket *socket = bpf_sk_storage_get(&sockets, sk, NULL, 0);
+	if (!socket || socket->role != MESH_ROLE_LISTEN || socket->generation)
 		return false;
 	if (head[0] == 0x45)
-		return head[9] == IPPROTO_TCP && !(head[6] & 0x1f) && !head[7] && (head[33] & 0x12) != 0x02;
-	return head[0] >> 4 == 6 && head[6] == IPPROTO_TCP && (head[53] & 0x12) != 0x02;
+		return !(head[6] & 0x1f) && !head[7] && (head[33] & 0x12) != 0x02;
+	return (head[53] & 0x12) != 0x02;
 }
 
 /* What is not expected lies behind: the way of nearly every packet is a few cache lines of code, without a tail
@@ -94,7 +99,7 @@ static __always_inline bool ends_handshake(const struct __sk_buff *skb)
 				     true))                                                                            \
 			return 1;                                                                                      \
 		int slot = active_slot_of(settings);                                                                   \
-		if (slot < 0 || (!leaves && sk && sk->state == TCP_STATE_LISTEN && ends_handshake(skb)))               \
+		if (slot < 0 || (!leaves && sk && ends_handshake(skb, sk)))                                            \
 			return 1;                                                                                      \
 		bpf_tail_call(skb, &jump, slot);                                                                       \
 		stat_add(MESH_STAT_NO_PROGRAM);                                                                        \

@@ -328,11 +328,9 @@ int node_rollback(struct node *node, uint32_t generation, json_t *answer, struct
 
 int node_set_mode(struct node *node, bool off)
 {
-	volatile struct mesh_control *control = kernel_control(node->kernel);
-	uint32_t mode = off ? MESH_OFF : node->config->observe_only ? MESH_OBSERVE : MESH_ENFORCE;
-	if (control->mode == MESH_OFF && !off)
+	if (kernel_control(node->kernel)->mode == MESH_OFF && !off)
 		node_adopt_sockets(node);
-	control->mode = mode;
+	kernel_set_mode(node->kernel, off ? MESH_OFF : node->config->observe_only ? MESH_OBSERVE : MESH_ENFORCE);
 	return 0;
 }
 

@@ -81,6 +81,15 @@ volatile struct mesh_control *kernel_control(struct kernel *kernel)
 	return kernel->control;
 }
 
+void kernel_set_mode(struct kernel *kernel, enum mesh_mode mode)
+{
+	volatile struct mesh_control *control = kernel->control;
+	if (control->mode == mode)
+		return;
+	control->mode = mode;
+	control->epoch = control->epoch + 1;
+}
+
 uint64_t kernel_stat(struct kernel *kernel, enum mesh_stat stat)
 {
 	int cpus = libbpf_num_possible_cpus();

@@ -49,6 +49,8 @@ int kernel_netns_neighbours(struct kernel *kernel, int netns_fd);
 
 /* Mapped: ->active is the store that switches the node. */
 volatile struct mesh_control *kernel_control(struct kernel *kernel);
+/* What was let through under another mode is decided anew. */
+void kernel_set_mode(struct kernel *kernel, enum mesh_mode mode);
 /* Descriptor of a shared map ("peers4", "netns", "records" ...); -ENOENT. */
 int kernel_map(struct kernel *kernel, const char *name);
 /* Sums a per-CPU counter. */

@@ -246,7 +246,7 @@ static int open_kernel(struct node *node, struct why *why)
 	volatile struct mesh_control *control = kernel_control(node->kernel);
 	control->record_rate = config->record_rate;
 	if (control->mode != MESH_OFF)
-		control->mode = config->observe_only ? MESH_OBSERVE : MESH_ENFORCE;
+		kernel_set_mode(node->kernel, config->observe_only ? MESH_OBSERVE : MESH_ENFORCE);
 	else
 		node_say("the glass is broken: nothing is enforced until `meshd on`");
 	return 0;

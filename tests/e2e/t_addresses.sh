@@ -13,13 +13,13 @@ mtls off because "one machine";
 namespace shop;
 service client { workload app == "client"; tcp 9000; }
 service stranger { workload app == "stranger"; tcp 9000; }
-service web { workload app == "web"; tcp 8080; tcp 7779; udp 5353; }
+service web { workload app == "web"; tcp 8080; tcp 7779..7780; udp 5353; }
 MESH
 	echo "$2"
 }
 bad='external bad { cidr 10.77.0.31/32, fd77::31/128; tcp 8080; udp 5353; }
 deny no-bad: from any to bad;'
-policy p <<<"$(of_web allow "$bad allow serve: from client to web; allow any-to-7779: from any to web port 7779;")"
+policy p <<<"$(of_web allow "$bad allow serve: from client to web; allow any-to-7779: from any to web port 7779..7780;")"
 policy closed 2 <<<"$(of_web allow "$bad allow serve: from client to web port 8080;")"
 policy welcome 2 <<<"$(of_web allow 'allow open: from any to web; deny not-stranger: from stranger to web;')"
 policy inside 2 <<<"$(of_web deny 'allow serve: from client to web;')"
@@ -95,10 +95,46 @@ while True:
 node_wait listens web 7779 || fail "a listener that was a client" "it does not listen"
 node_in outside $NET hold 4 tcp 10.77.0.21 7779 >"$NODE/log/held" &
 HELD=$!
+# One that is a client in between, while a handshake is under way (TCP_DEFER_ACCEPT: until the caller sends).
+node_spawn web /usr/bin/python3 -uc '
+import ctypes, os, socket, struct, sys, time
+sock = socket.socket()
+def disconnect():
+    ctypes.CDLL(None).connect(sock.fileno(), struct.pack("HH12x", 0, 0), 16)
+sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 30)
+sock.bind(("10.77.0.21", 7780))
+sock.listen(5)
+while not os.path.exists(sys.argv[1] + "/denied"):
+    time.sleep(0.01)
+disconnect()
+sock.connect(("10.77.0.13", 8888))
+disconnect()
+sock.listen(5)
+open(sys.argv[1] + "/again", "w")
+peer, _ = sock.accept()
+while peer.recv(99):
+    peer.send(b"web\n")' "$NODE"
+node_wait listens web 7780 || fail "a listener that is a client in between" "it does not listen"
+node_in outside timeout 8 /usr/bin/python3 -uc '
+import os, socket, sys, time
+sock = socket.create_connection(("10.77.0.21", 7780), 3)
+print("connected")
+while not os.path.exists(sys.argv[1] + "/again"):
+    time.sleep(0.01)
+sock.send(b"x\n")
+try:
+    print("heard", sock.recv(99))
+except OSError as error:
+    print("no:", type(error).__name__)' "$NODE" >"$NODE/log/between" 2>&1 &
+BETWEEN=$!
 sleep 0.5
 apply closed
+touch "$NODE/denied"
 wait $HELD
 expect "a switch that denies its connections resets them" reset "$(tail -1 "$NODE/log/held" | cut -d' ' -f1)"
+wait $BETWEEN
+expect "... also one whose handshake was under way when its listener was a client" "connected no: ConnectionResetError" "$(paste -sd' ' "$NODE/log/between")"
 
 # ---- Link-local: every process has such an address, and it names nobody -------------------------------
 apply welcome
@@ -154,14 +190,39 @@ sleep 0.2
 expect "... and nobody heard of it" 5 "$(grep -c heard "$HEARS")"
 
 # What was opened while the glass was broken is judged when it is mended.
+# paused FILE PYTHON: a client that has been let through to web; PAUSE waits until FILE is there
+paused() {
+	node_in client timeout 8 /usr/bin/python3 -uc '
+import ctypes, os, socket, sys, time
+def pause(name):
+    while not os.path.exists(name):
+        time.sleep(0.01)
+sock = socket.create_connection(("10.77.0.21", 8080), 3)
+open(sys.argv[1] + ".ready", "w")
+pause(sys.argv[1])
+ctypes.CDLL(None).connect(sock.fileno(), bytes(16), 16)  # AF_UNSPEC: disconnected
+try:
+    exec(sys.argv[2])
+    sock.send(b"x\n")
+    print("heard", sock.recv(99))
+except OSError as error:
+    print("no:", type(error).__name__)' "$NODE/$1" "$2" >"$NODE/log/$1" 2>&1 &
+	PAUSED=$!
+	node_wait test -e "$NODE/$1.ready"
+}
+paused off 'sock.connect(("10.77.0.31", 8080)); open(sys.argv[1] + ".away", "w"); pause(sys.argv[1] + ".on")'
 meshd_ask off >/dev/null
+touch "$NODE/off"
+node_wait test -e "$NODE/off.away"
 node_in stranger $NET hold 4 tcp 10.77.0.31 8080 >"$NODE/log/off-out" &
 OUT=$!
 node_in outside $NET hold 4 tcp 10.77.0.21 8080 >"$NODE/log/off-in" &
 IN=$!
 sleep 0.5
 meshd_ask on >/dev/null
-wait $OUT $IN
+touch "$NODE/off.on"
+wait $OUT $IN $PAUSED
+expect_true "opened during off, by a socket that was let through to somebody else before" "$(cat "$NODE/log/off")" grep -q "^no: " "$NODE/log/off"
 expect "opened during off, outbound: reset" reset "$(tail -1 "$NODE/log/off-out" | cut -d' ' -f1)"
 expect "opened during off, inbound: reset" reset "$(tail -1 "$NODE/log/off-in" | cut -d' ' -f1)"
 
@@ -175,3 +236,14 @@ meshd_ask on >/dev/null
 node_in outside ip link show >/dev/null
 shut "a stranger under a client's address, TCP" "$(try outside 'T4 = socket.socket(); T4.settimeout(0.5); T4.bind(("10.77.0.11", 0)); T4.connect(("10.77.0.21", 8080)); T4.send(b"x\n"); print(T4.recv(99))')"
 shut "a stranger under a client's address, UDP" "$(try outside 'D.bind(("10.77.0.11", 0)); D.sendto(b"x\n", ("10.77.0.21", 5353)); print(D.recv(99))')"
+
+# A workload that meshd has lost: its sockets are nobody's, where they were let through to before, too.
+ip -n "$(node_netns outside)" addr del 10.77.0.11/16 dev eth0
+ip -n "$(node_netns client)" link set eth0 up
+apply inside
+node_wait eval '[ "$(try client "T.connect((\"::ffff:10.77.0.21\", 8080)); T.send(b\"x\n\"); T.recv(99); print(\"got\")")" = got ]' || fail "a workload that is lost" "it cannot connect before"
+paused lost 'sock.settimeout(1); sock.connect(("10.77.0.21", 8080))'
+"$BUILD/e2e-bpf" clear "$NODE/bpffs/mesh/map/netns" || fail "a workload that is lost" "the map cannot be cleared"
+touch "$NODE/lost"
+wait $PAUSED
+expect_true "a socket of a workload that is lost, to where it was let through before" "$(cat "$NODE/log/lost")" grep -q "^no: " "$NODE/log/lost"

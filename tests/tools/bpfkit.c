@@ -117,8 +117,12 @@ static int clear(char **argv)
 	int map = bpf_obj_get(argv[0]);
 	if (map < 0)
 		return failed(argv[0]);
-	for (__u32 slot = 0; slot < MESH_GENERATIONS; slot++)
-		bpf_map_delete_elem(map, &slot);
+	/* A key that is gone is followed by the first one. */
+	__u64 key[8], next[8];
+	for (void *last = NULL; bpf_map_get_next_key(map, last, next) == 0; last = key) {
+		memcpy(key, next, sizeof(key));
+		bpf_map_delete_elem(map, key);
+	}
 	return 0;
 }
 
