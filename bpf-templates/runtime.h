@@ -77,14 +77,14 @@ static __always_inline bool is_decided_by_call(const struct __sk_buff *skb, stru
 static __always_inline bool ends_handshake(const struct __sk_buff *skb, struct bpf_sock *sk)
 {
 	const __u8 *head = (const __u8 *)(long)skb->data, *end = (const __u8 *)(long)skb->data_end;
-	if (sk->state != TCP_STATE_LISTEN || head + 54 > end || !is_plain(skb))
+	if (sk->state != TCP_STATE_LISTEN || head + 34 > end || !is_plain(skb))
 		return false;
 	const struct mesh_socket *socket = bpf_sk_storage_get(&sockets, sk, NULL, 0);
 	if (!socket || socket->role != MESH_ROLE_LISTEN || socket->generation)
 		return false;
 	if (head[0] == 0x45)
 		return !(head[6] & 0x1f) && !head[7] && (head[33] & 0x12) != 0x02;
-	return (head[53] & 0x12) != 0x02;
+	return head + 54 <= end && (head[53] & 0x12) != 0x02;
 }
 
 /* What is not expected lies behind: the way of nearly every packet is a few cache lines of code, without a tail

@@ -189,6 +189,15 @@ done
 sleep 0.2
 expect "... and nobody heard of it" 5 "$(grep -c heard "$HEARS")"
 
+# A raw socket of which a TCP packet was let through is not let through with everything.
+expect "another protocol from where TCP was let through" "sent no: PermissionError" "$(try client 'import struct
+R = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+head = lambda protocol: struct.pack("!BBHHHBBH4s4s", 0x45, 0, 40, 1, 0, 64, protocol, 0, socket.inet_aton("10.77.0.11"), socket.inet_aton("10.77.0.21"))
+R.sendto(head(6) + struct.pack("!HHIIBBHHH", 5004, 8080, 1, 0, 0x50, 2, 1024, 0, 0), ("10.77.0.21", 0))
+print("sent", end=" ")
+R.sendto(head(132) + bytes(20), ("10.77.0.21", 0))
+print("sent")')"
+
 # What was opened while the glass was broken is judged when it is mended.
 # paused FILE PYTHON: a client that has been let through to web; PAUSE waits until FILE is there
 paused() {
@@ -243,7 +252,8 @@ ip -n "$(node_netns client)" link set eth0 up
 apply inside
 node_wait eval '[ "$(try client "T.connect((\"::ffff:10.77.0.21\", 8080)); T.send(b\"x\n\"); T.recv(99); print(\"got\")")" = got ]' || fail "a workload that is lost" "it cannot connect before"
 paused lost 'sock.settimeout(1); sock.connect(("10.77.0.21", 8080))'
-"$BUILD/e2e-bpf" clear "$NODE/bpffs/mesh/map/netns" || fail "a workload that is lost" "the map cannot be cleared"
+COOKIE=$(node_in client /usr/bin/python3 -c 'import socket, struct; print(struct.unpack("Q", socket.socket().getsockopt(1, 71, 8))[0])') # SO_NETNS_COOKIE
+"$BUILD/e2e-bpf" clear "$NODE/bpffs/mesh/map/netns" "$COOKIE" || fail "a workload that is lost" "the map cannot be cleared"
 touch "$NODE/lost"
 wait $PAUSED
 expect_true "a socket of a workload that is lost, to where it was let through before" "$(cat "$NODE/log/lost")" grep -q "^no: " "$NODE/log/lost"

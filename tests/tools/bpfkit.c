@@ -6,7 +6,7 @@
  *   bpfkit detach CGROUP                      connect4 programs that were attached there without a link
  *   bpfkit lookup OBJECT PROGRAM              sk_lookup in this namespace; its map "socks" gets a listener
  *                                             that answers every line with "thief"; until killed
- *   bpfkit clear MAP                          takes every program out of a jump table
+ *   bpfkit clear MAP [COOKIE]                 takes every program out of a jump table; a namespace out of "netns"
  *   bpfkit age MAP SECONDS                    turns the clock of a table of flows
  *   bpfkit count CGROUP NETNS...              how many programs are attached there
  */
@@ -117,12 +117,11 @@ static int clear(char **argv)
 	int map = bpf_obj_get(argv[0]);
 	if (map < 0)
 		return failed(argv[0]);
-	/* A key that is gone is followed by the first one. */
-	__u64 key[8], next[8];
-	for (void *last = NULL; bpf_map_get_next_key(map, last, next) == 0; last = key) {
-		memcpy(key, next, sizeof(key));
-		bpf_map_delete_elem(map, key);
-	}
+	__u64 key = argv[1] ? strtoull(argv[1], NULL, 10) : 0;
+	if (argv[1])
+		return bpf_map_delete_elem(map, &key) ? failed(argv[1]) : 0;
+	for (__u32 slot = 0; slot < MESH_GENERATIONS; slot++)
+		bpf_map_delete_elem(map, &slot);
 	return 0;
 }
 
