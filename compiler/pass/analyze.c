@@ -10,6 +10,7 @@ enum {
 	WITNESS_LIMIT = 1 << 20, /* pairs of nodes that one proof may look at behind the L4 levels */
 	PORT_FIRST = 1,		 /* nobody is asked on port 0 */
 	UNSAID = 2,		 /* as LEVEL_VERIFIED: either way */
+	CHAIN_NAMES = 64,	 /* of a longer chain the beginning and the last ones are told */
 	COVER_LIMIT = 1 << 20,	 /* destinations of shadowed rules that are looked at for who hides them */
 };
 
@@ -223,17 +224,22 @@ static const char *strings_text(const struct search *search)
 	return text;
 }
 
-static const char *request_words(const struct search *search)
+static const char *source_words(const struct search *search)
 {
 	struct analyzer *analyzer = search->analyzer;
 	const struct policy *policy = analyzer->policy;
 	uint32_t src = search->values[LEVEL_SRC_HIGH] << 8 | search->values[LEVEL_SRC_LOW];
+	return arena_printf(analyzer->arena, "%s%s", src < policy->classes.len ? policy->classes.at[src].name : "?",
+			    block_text(analyzer, search->values[LEVEL_BLOCK]));
+}
+
+static const char *request_words(const struct search *search)
+{
 	static const char *const shown[] = {" without a certificate", " with a certificate", ""};
-	return arena_printf(analyzer->arena, "from %s%s%s to %s %s port %u%s",
-			    src < policy->classes.len ? policy->classes.at[src].name : "?",
-			    block_text(analyzer, search->values[LEVEL_BLOCK]), shown[search->values[LEVEL_VERIFIED]],
-			    policy->classes.at[search->dst].name, search->values[LEVEL_PROTOCOL] ? "udp" : "tcp",
-			    search->values[LEVEL_PORT], strings_text(search));
+	return arena_printf(
+		search->analyzer->arena, "from %s%s to %s %s port %u%s", source_words(search),
+		shown[search->values[LEVEL_VERIFIED]], search->analyzer->policy->classes.at[search->dst].name,
+		search->values[LEVEL_PROTOCOL] ? "udp" : "tcp", search->values[LEVEL_PORT], strings_text(search));
 }
 
 static void report_never(struct analyzer *analyzer, const struct policy_never *never, const struct search *search,
@@ -296,19 +302,25 @@ static node_id class_node(struct analyzer *analyzer, uint32_t class)
 }
 
 struct chain {
-	uint32_t *via; /* by class: from which class it was reached; itself: at the first hop */
+	uint32_t *via;	    /* by class: from which class it was reached; itself: at the first hop */
+	const char **first; /* by class, where it was reached at the first hop: from whom */
 	bool *reached;
 	VEC(uint32_t) queue;
 };
 
+/* How CLASS, the source of the request that is told, was reached: the first source, and what is between. */
 static const char *chain_text(struct analyzer *analyzer, const struct chain *chain, uint32_t class)
 {
-	const char *text = analyzer->policy->classes.at[class].name;
-	for (uint32_t hops = 0; chain->via[class] != class && hops < 64; hops++) {
+	const char *text = "";
+	for (uint32_t hops = 0; chain->via[class] != class; hops++) {
 		class = chain->via[class];
-		text = arena_printf(analyzer->arena, "%s -> %s", analyzer->policy->classes.at[class].name, text);
+		if (hops < CHAIN_NAMES)
+			text = arena_printf(analyzer->arena, " -> %s%s", analyzer->policy->classes.at[class].name,
+					    text);
+		else if (hops == CHAIN_NAMES)
+			text = arena_printf(analyzer->arena, " -> ...%s", text);
 	}
-	return arena_printf(analyzer->arena, ", reached over %s,", text);
+	return arena_printf(analyzer->arena, ", its source reached by %s%s,", chain->first[class], text);
 }
 
 /* Where a request of FROM may go in one hop; false: the never is broken (and reported). */
@@ -337,6 +349,7 @@ static bool hop(struct analyzer *analyzer, const struct policy_never *never, str
 			continue;
 		chain->reached[dst] = true;
 		chain->via[dst] = class == UINT32_MAX ? dst : class;
+		chain->first[dst] = class == UINT32_MAX ? source_words(&search) : NULL;
 		vec_push(analyzer->arena, &chain->queue, dst);
 	}
 	return true;
@@ -346,6 +359,7 @@ static void prove_through_any(struct analyzer *analyzer, const struct policy_nev
 {
 	size_t classes = analyzer->policy->classes.len;
 	struct chain chain = {.via = arena_alloc(analyzer->arena, classes * sizeof(uint32_t)),
+			      .first = arena_alloc(analyzer->arena, classes * sizeof(*chain.first)),
 			      .reached = arena_alloc(analyzer->arena, classes)};
 	if (!hop(analyzer, never, &chain, diagram_sources(analyzer->diagram, &never->from), UINT32_MAX))
 		return;

@@ -132,7 +132,41 @@ def witness_holds(folder, policy, message):
     return code == 0 and json.loads(out)["verdict"] == "allow"
 
 
+CHAIN = re.compile(r"a request from (\S+)(?: at \S+)?(?: with\S* a certificate)? to (\S+) .*, its source reached by (.*), is allowed")
+
+
+def chain_holds(policy, never, hops, message):
+    """The hops of a refutation: the first source is one of the never's, each next is allowed, and no name comes twice."""
+    match = CHAIN.search(message)
+    if not match:
+        return "reached" not in message
+    source, to, before = match.groups()
+    first, *between = before.split(" -> ")
+    first, _, address = first.partition(" at ")
+    names = [first, *between, source, to]
+    if len({*between, source}) != len(between) + 1:
+        return False
+    began = [h for h in hops if h[0].is_of((never[0], [])) and class_of(h[2]) == first and h[3] == names[1]]
+    went = {(class_of(w), to) for _, _, w, to in hops}
+    return bool(began) and all(pair in went for pair in itertools.pairwise(names[1:-1]))
+
+
+def check_chain(folder):
+    """The chain in words: the request names the last hop, the chain what is before it; a long one is cut in its middle."""
+    for length, wants in ((1, "'n' does not hold: a request from a/s0 to a/s1 tcp port 80, its source reached by world at 203.0.113.0, is allowed by 'r1'"),
+                          (3, "'n' does not hold: a request from a/s2 to a/s3 tcp port 80, its source reached by world at 203.0.113.0 -> a/s0 -> a/s1, is allowed by 'r3'"),
+                          (90, "its source reached by world at 203.0.113.0 -> ... -> a/s25 -> a/s26")):
+        services = [f'service s{i} {{ workload app == "s{i}"; tcp 80; }}\n' for i in range(length + 1)]
+        rules = ["allow r0: from far except inside to s0;\n", *(f"allow r{i + 1}: from s{i} to s{i + 1};\n" for i in range(length))]
+        folder.write("c.mesh", 'mesh m: trust "t", ingress deny, egress deny;\nmtls off because "a test";\nnamespace a;\ncidr far = 203.0.113.0/24;\n'
+                     f'cidr inside = 203.0.113.8/32;\n{"".join(services + rules)}never "n": from world to s{length} through any;\n')
+        code, _, err = folder.run("check", "c.mesh")
+        expect(f"never: a chain of {length + 1}", code == 1 and wants in err, err)
+        expect(f"never: a chain of {length + 1} names nobody twice", err.split("reached by ")[-1].split(", is")[0].count(f"a/s{length - 1}") == 0, err)
+
+
 def run():
+    check_chain(Folder())
     counts = {True: 0, False: 0}
     for seed in range(POLICIES):
         folder, policy = Folder(), small(seed)
@@ -146,4 +180,5 @@ def run():
                 continue
             if wants:
                 expect(f"never {seed}: its counterexample", witness_holds(folder, policy, messages[i]) in (True, None), messages[i])
+                expect(f"never {seed}: its chain", chain_holds(policy, never, hops, messages[i]), messages[i])
     expect("never: enough of both", min(counts.values()) >= 20, counts)
