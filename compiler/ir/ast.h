@@ -153,6 +153,8 @@ struct ast {
 	struct ast_decl *mesh;
 	struct table names;    /* "ns/name": struct ast_decl; services, externals, identities, cidrs, groups */
 	struct table rules;    /* by name: struct ast_decl */
+	struct table nevers;   /* by name: the DECL_NEVER */
+	struct table tests;    /* by name: the DECL_TEST */
 	struct table spaces;   /* namespaces, declared or named: their name */
 	struct table defaults; /* "ns": the DECL_DEFAULT */
 	struct table routes;   /* "ns/service": the DECL_ROUTE */

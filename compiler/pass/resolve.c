@@ -111,6 +111,12 @@ static void declare(struct resolver *resolver, struct ast_decl *decl)
 		put_once(resolver, &ast->rules, decl->name.text, decl);
 		vec_push(resolver->run->arena, &ast->rule_list, decl->name.text);
 		break;
+	case DECL_NEVER:
+		put_once(resolver, &ast->nevers, decl->name.text, decl);
+		break;
+	case DECL_TEST:
+		put_once(resolver, &ast->tests, decl->name.text, decl);
+		break;
 	default:
 		break;
 	}
@@ -311,6 +317,7 @@ void resolve(struct run *run)
 	struct resolver resolver = {.run = run, .ast = run->ast};
 	struct ast *ast = run->ast;
 	ast->names.arena = ast->rules.arena = ast->spaces.arena = ast->defaults.arena = ast->routes.arena = run->arena;
+	ast->nevers.arena = ast->tests.arena = run->arena;
 	declare_all(&resolver);
 	if (!ast->mesh) {
 		struct span start = {.len = run->sources.files.len && run->sources.files.at[0].len > 0};

@@ -96,6 +96,19 @@ def check_cases(folder):
         expect(f"fix {name}: what is left", have == wants, have[len(HEAD) - 20:])
 
 
+def check_two_of_a_name(folder):
+    """Which of them is renamed, and how, its author knows; fmt keeps both. Two files are one policy."""
+    for kind, text in (("never", 'never "one": from world to h;\n'), ("test", 'test "one" {\n  expect deny: from h to h;\n}\n')):
+        for name, parts in ((f"{kind}: in one file", [HEAD + text + text]), (f"{kind}: in two", [HEAD + text, "namespace b;\n" + text])):
+            names = [folder.write(f"two{i}.mesh", part) for i, part in enumerate(parts)]
+            for flags in ([], ["--fix"]):
+                code, _, err = folder.run("check", *flags, *names)
+                expect(f"two of a name, {name} {flags}", code == 1 and err.count("error[M0103]") == 1 and "note: the first is here" in err, err)
+            expect(f"two of a name, {name}: all is left", [folder.read(n).decode() for n in names] == parts)
+            code, out, err = folder.run("fmt", names[-1])
+            expect(f"two of a name, {name}: fmt", code == 0 and out == parts[-1], err)
+
+
 def check_ends(folder):
     """The last declaration, with and without a line end, behind blank lines; the only one of a file."""
     for name, text, left in [("a last line without an end", "cidr spare = 203.0.113.0/24;", ""), ("a last line", "cidr spare = 203.0.113.0/24;\n", ""),
@@ -233,6 +246,7 @@ def check_random(folder):
 def run():
     folder = Folder()
     check_cases(folder)
+    check_two_of_a_name(folder)
     check_ends(folder)
     check_bytes(folder)
     check_redundant(folder)
