@@ -118,6 +118,19 @@ static void check_used(struct naming *naming, const struct ast_decl *decl)
 			 kinds[decl->kind], decl->name.text);
 }
 
+/* ---- Selectors ------------------------------------------------------------------------------------ */
+
+static void check_selector(struct run *run, const struct ast_decl *service)
+{
+	for (const struct ast_item *item = service->items; item; item = item->next)
+		if (item->kind == ITEM_WORKLOAD)
+			return;
+	struct diag *diag = diag_add(&run->diags, DIAG_NO_SELECTOR, service->name.span,
+				     "service '%s' has no `workload`: no workload is ever of it", service->name.text);
+	diag->note = "write `workload LABEL == \"VALUE\";`; what is outside the mesh is an `external`, a `cidr` or an "
+		     "`identity`";
+}
+
 /* ---- Namespaces ----------------------------------------------------------------------------------- */
 
 static void note_declared(struct naming *naming, const struct ast_decl *decl)
@@ -255,8 +268,10 @@ void lint_names(struct run *run)
 	for (const struct ast_decl *decl = run->ast->first; decl; decl = decl->next) {
 		check_used(&naming, decl);
 		check_spaces(&naming, decl);
-		if (decl->kind == DECL_SERVICE)
+		if (decl->kind == DECL_SERVICE) {
+			check_selector(run, decl);
 			check_addresses(run, decl);
+		}
 	}
 	for (size_t i = 0; i < run->policy->rules.len; i++)
 		if (run->policy->rules.at[i].effect == VERDICT_DENY)

@@ -52,6 +52,7 @@ CASES = [
     ("behind another on its line", "deny more: from world to h; cidr spare = 203.0.113.0/24;\n", "deny more: from world to h; \n", "M0708"),
     ("two that touch", "cidr spare = 203.0.113.0/24;cidr more = 192.0.2.0/24;\n", "\n", "M0708"),
     ("a rule that a test names", 'allow zoom: from s to h when http.path == "/x";\ntest "t" {\n  expect deny by zoom: from s to h;\n}\n', None, "M0604"),
+    ("a service without workload, whose labels nobody but its author knows", "service bare {\n  tcp 81;\n}\n", None, "M0716"),
     ("a rule that a test only meets", 'allow zoom: from s to h when http.path == "/x";\ntest "t" {\n  expect allow by inward: from s to h;\n}\n',
      'test "t" {\n  expect allow by inward: from s to h;\n}\n', "M0604"),
 ]
