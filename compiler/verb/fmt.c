@@ -17,6 +17,12 @@ static const char *line_end(const char *text)
 	return end ? end + 1 : text + strlen(text);
 }
 
+/* FROM begins a line. */
+static bool is_line_begin(const char *from, const char *at)
+{
+	return at == from || at[-1] == '\n';
+}
+
 static void print_lines(char mark, const char *text, const char *end)
 {
 	while (text < end) {
@@ -45,8 +51,11 @@ static void print_diff(const char *name, const char *old, const char *new)
 	}
 	while (a_end > a && b_end > b && a_end[-1] == b_end[-1])
 		a_end--, b_end--;
-	a_end = a_end > a && a_end[-1] == '\n' ? a_end : line_end(a_end);
-	b_end = b_end > b && b_end[-1] == '\n' ? b_end : line_end(b_end);
+	/* What is behind both is the same: if a line of either is cut, so is that of the other. */
+	if (!is_line_begin(a, a_end) || !is_line_begin(b, b_end)) {
+		a_end = line_end(a_end);
+		b_end = line_end(b_end);
+	}
 	unsigned before = count_lines(old, a), removed = count_lines(a, a_end), added = count_lines(b, b_end);
 	printf("--- %s\n+++ %s\n@@ -%u,%u +%u,%u @@\n", name, name, before + (removed > 0), removed,
 	       before + (added > 0), added);

@@ -46,6 +46,32 @@ def check(name, text, lost=True):
         expect(f"fmt {name}: every comment", comments(text) == comments(once), set(comments(text)) ^ set(comments(once)))
 
 
+def patched(text, diff):
+    """TEXT with the one hunk of DIFF made, as patch(1) reads it; None where it does not fit."""
+    lines = diff.splitlines(True)
+    match = re.match(r"@@ -(\d+),(\d+) \+(\d+),(\d+) @@\n", lines[2])
+    begin, removed, _, added = map(int, match.groups())
+    kept = [x[1:] for x in lines[3:] if x[0] == "+"]
+    gone = [x[1:] for x in lines[3:] if x[0] == "-"]
+    old = text.splitlines(True)
+    first = begin - (removed > 0)
+    fits = old[first:first + removed] == gone and len(kept) == added
+    return "".join(old[:first] + kept + old[first + removed:]) if fits else None
+
+
+def diffs():
+    """What --diff prints is a patch from the file to the canonical text."""
+    head = 'mesh m: trust "t", ingress deny, egress deny;\n'
+    texts = ["\n\n" + head, head + "\n\n", head + "namespace a;   cidr c = 10.0.0.0/8;\n", head + "\nnamespace a;\n\n\ncidr c = 10.0.0.0/8;\n", "  " + head,
+             head + "namespace a;\n\ncidr   c = 10.0.0.0/8;\ncidr d = 10.0.0.0/8;\n", head + "\nnamespace a;\n # x\ncidr c = 10.0.0.0/8;\n", *(with_comments(SMALL, random.Random(i)) for i in range(20))]
+    for i, text in enumerate(texts):
+        folder = Folder()
+        folder.write("p.mesh", text)
+        formatted = folder.run("fmt", "p.mesh")[1]
+        code, out, err = folder.run("fmt", "--diff", "p.mesh")
+        expect(f"fmt --diff {i}: is a patch", code == (text != formatted) and (patched(text, out) if out else text) == formatted, out + err)
+
+
 def files():
     folder = Folder()
     folder.write("p.mesh", SMALL)
@@ -74,3 +100,4 @@ def run():
         text = random_policy.text(settled(folder, policy))
         check(f"policy {seed}", with_comments(text, random.Random(seed)))
     files()
+    diffs()
