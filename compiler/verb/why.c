@@ -210,6 +210,16 @@ static int answer_flows(const struct options *options, struct run *run, const ch
 	return code ? code : number ? EXIT_YES : verb_cannot("%s: no records", path);
 }
 
+/* JSON is UTF-8: anything else would be dropped, and another question answered. */
+static int take_text(json_t *object, const char *key, const char *value, const char *flag)
+{
+	json_t *text = json_string(value);
+	if (text && !json_object_set_new(object, key, text))
+		return EXIT_YES;
+	return verb_cannot("%s: this is no UTF-8 text", flag);
+}
+
+/* A header that is said twice is sent twice: a list, in order. */
 static int take_header(json_t *request, const char *value)
 {
 	const char *equals = strchr(value, '=');
@@ -221,9 +231,17 @@ static int take_header(json_t *request, const char *value)
 		json_object_set_new(request, "headers", headers);
 	}
 	char *name = strndup(value, equals - value);
-	json_object_set_new(headers, name, json_string(equals + 1));
+	json_t *list = json_incref(json_object_get(headers, name));
+	int code = take_text(headers, name, equals + 1, "--header");
+	if (!code && list) {
+		if (!json_is_array(list))
+			list = json_pack("[o]", list);
+		json_array_append(list, json_object_get(headers, name));
+		json_object_set(headers, name, list);
+	}
+	json_decref(list);
 	free(name);
-	return EXIT_YES;
+	return code;
 }
 
 static int take_port(json_t *request, const char *value)
@@ -241,16 +259,18 @@ static int take_source(json_t *request, const char *from, const char *address, c
 	bool yes = verified && strcmp(verified, "true") == 0;
 	if (verified && !yes && strcmp(verified, "false") != 0)
 		return verb_cannot("--verified wants true or false, not '%s'", verified);
-	if (!verified && !(from && address)) {
-		if (from || address)
-			json_object_set_new(request, "from", json_string(from ? from : address));
-		return EXIT_YES;
-	}
-	json_t *source = json_pack("{s:s*, s:s*}", "service", from, "address", address);
+	if (!verified && !(from && address))
+		return from	 ? take_text(request, "from", from, "--from")
+		       : address ? take_text(request, "from", address, "--address")
+				 : EXIT_YES;
+	json_t *source = json_object();
+	int code = from ? take_text(source, "service", from, "--from") : EXIT_YES;
+	if (!code && address)
+		code = take_text(source, "address", address, "--address");
 	if (verified)
 		json_object_set_new(source, "verified", json_boolean(yes));
 	json_object_set_new(request, "from", source);
-	return EXIT_YES;
+	return code;
 }
 
 static int take_flags(struct why_options *why, int argc, char **argv, int *ret_paths)
@@ -264,7 +284,7 @@ static int take_flags(struct why_options *why, int argc, char **argv, int *ret_p
 			char flag[16];
 			snprintf(flag, sizeof(flag), "--%s", texts[k]);
 			if ((value = verb_value(argv, &i, flag))) {
-				json_object_set_new(why->request, texts[k], json_string(value));
+				code = take_text(why->request, texts[k], value, flag);
 				taken = true;
 			}
 		}

@@ -78,6 +78,20 @@ def why_codes(folder):
     expect("why: did you mean", "frontend" in err, err)
 
 
+HEADERS = SMALL.replace("audit pay:", 'allow twice: from world to frontend when http.header["x-a"] matches "1,2(,3)?";\naudit pay:')
+
+
+def why_texts(folder):
+    """A header that is said twice is sent twice; what is no text is refused, not left out."""
+    for words, wants in [(["x-a=1"], "deny"), (["x-a=1", "x-a=2"], "allow"), (["X-A=1", "x-a=2", "x-a=3"], "allow"), (["x-a=2", "x-a=1"], "deny"), (["x-a=1,2"], "allow")]:
+        code, out, err = folder.run("why", "--format=json", "--from=world", "--to=frontend", "--method=GET", "--host=h", "--path=/", *(f"--header={w}" for w in words), "-", stdin=HEADERS)
+        expect(f"why: headers {words}", code == 0 and json.loads(out)["verdict"] == wants, out + err)
+    for flag in ("--method", "--path", "--host", "--header", "--from", "--to", "--protocol", "--address"):
+        words = {"--from": "world", "--to": "frontend", flag: b"x-a=\xff"}
+        code, out, err = folder.run("why", *(x for f, v in words.items() for x in (f, v)), "p.mesh")
+        expect(f"why {flag}: no UTF-8", code == 2 and not out and f"{flag}: this is no UTF-8 text" in err, f"exit {code} {out}{err}")
+
+
 def why_requests(folder):
     """Each line has its answer, in order, and a line that has none says why, at its place."""
     folder.write("lines", '{"from":"frontend","to":"ledger"}\n\n{"from":"fronten","to":"ledger"}\n{"from":\n{"from":"world","to":"ledger"}\n')
@@ -218,6 +232,7 @@ def run():
     formats(folder)
     standard_input(folder)
     why_codes(folder)
+    why_texts(folder)
     why_requests(folder)
     why_kinds(folder)
     shares(folder)
