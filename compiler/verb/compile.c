@@ -67,6 +67,9 @@ static int take_flags(struct compile *compile, int argc, char **argv, int *ret_p
 		}
 	}
 	*ret_paths = paths - 1;
+	if (compile->budget && compile->stage != STAGE_OBJECT)
+		return verb_cannot("--budget is of the object: with --emit=%s nothing would be checked",
+				   stages[compile->stage]);
 	return EXIT_YES;
 }
 

@@ -4,6 +4,7 @@
 #include "pass/examples.h"
 
 #include <ctype.h>
+#include <limits.h>
 #include <stdlib.h>
 
 enum { EXAMPLE_LINES = 30 };
@@ -89,7 +90,8 @@ int verb_explain(const struct options *options, int argc, char **argv)
 	digits += toupper((unsigned char)digits[0]) == 'M';
 	char *end;
 	unsigned long code = strtoul(digits, &end, 10);
-	const struct diag_page *page = *digits && !*end ? diag_page(code) : NULL;
+	bool is_number = isdigit((unsigned char)*digits) && !*end && code <= UINT_MAX;
+	const struct diag_page *page = is_number ? diag_page(code) : NULL;
 	if (!page)
 		return verb_cannot("no code '%s': `meshc explain` lists them", argv[1]);
 	if (json) {

@@ -92,6 +92,15 @@ def why_texts(folder):
         expect(f"why {flag}: no UTF-8", code == 2 and not out and f"{flag}: this is no UTF-8 text" in err, f"exit {code} {out}{err}")
 
 
+def flags_apart(folder):
+    for stage in ("ast", "policy", "diagram", "dot", "c"):
+        code, out, err = folder.run("compile", "--budget=50%", f"--emit={stage}", "p.mesh")
+        expect(f"compile --budget --emit={stage}: nothing would be checked", code == 2 and not out and "--budget" in err, f"exit {code} {err}")
+    for word in ("4294967404", "M4294967404", "18446744073709551724", "+103", "M 103", "M-1", "M"):
+        code, out, err = folder.run("explain", "--", word)
+        expect(f"explain {word}", code == 2 and not out and "no code" in err, f"exit {code} {err}")
+
+
 def why_requests(folder):
     """Each line has its answer, in order, and a line that has none says why, at its place."""
     folder.write("lines", '{"from":"frontend","to":"ledger"}\n\n{"from":"fronten","to":"ledger"}\n{"from":\n{"from":"world","to":"ledger"}\n')
@@ -233,6 +242,7 @@ def run():
     standard_input(folder)
     why_codes(folder)
     why_texts(folder)
+    flags_apart(folder)
     why_requests(folder)
     why_kinds(folder)
     shares(folder)
