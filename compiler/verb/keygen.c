@@ -38,8 +38,8 @@ int verb_keygen(const struct options *options, int argc, char **argv)
 	if (!key)
 		return verb_cannot("no Ed25519 in this OpenSSL");
 	int code = write_pem(path, key, true);
-	if (!code)
-		code = write_pem(public, key, false);
+	if (!code && (code = write_pem(public, key, false)))
+		unlink(path); /* half a pair would be in the way of the next */
 	EVP_PKEY_free(key);
 	if (!code)
 		fprintf(stderr, "%s: keep it secret\n%s: nodes get it (meshd.yaml, keys)\n", path, public);

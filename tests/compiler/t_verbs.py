@@ -1,5 +1,6 @@
 """The command line: help, flags, standard input, formats, exit codes."""
 import json
+import os
 import subprocess
 
 import common
@@ -99,6 +100,16 @@ def flags_apart(folder):
     for word in ("4294967404", "M4294967404", "18446744073709551724", "+103", "M 103", "M-1", "M"):
         code, out, err = folder.run("explain", "--", word)
         expect(f"explain {word}", code == 2 and not out and "no code" in err, f"exit {code} {err}")
+
+
+def key_pairs(folder):
+    """Both or none: the longest names have room for the one file, but not for the other."""
+    for length in range(230, 256):
+        code, _, err = folder.run("keygen", "-o", "k" * length)
+        left = [n for n in os.listdir(folder.path) if n.startswith("kkk")]
+        expect(f"keygen: a name of {length}", len(left) == (2 if code == 0 else 0) and code in (0, 2), f"exit {code} {left} {err}")
+        for name in left:
+            os.remove(os.path.join(folder.path, name))
 
 
 def why_requests(folder):
@@ -243,6 +254,7 @@ def run():
     why_codes(folder)
     why_texts(folder)
     flags_apart(folder)
+    key_pairs(folder)
     why_requests(folder)
     why_kinds(folder)
     shares(folder)
