@@ -161,6 +161,8 @@ static int unread(struct sources *sources, const char *path, int r)
 
 static int read_file(struct sources *sources, const char *path)
 {
+	if (!is_text((const unsigned char *)path, strlen(path)))
+		return unread(sources, path, -ENOTNAM); /* places name it, in JSON, too */
 	int fd = -1, r = open_file(path, &fd);
 	FILE *in = r ? NULL : fdopen(fd, "r");
 	if (!r && !in)

@@ -36,6 +36,8 @@ static const char *why_unread(int r)
 		return "the policy is larger than 16 MiB or 4096 files";
 	case -EILSEQ:
 		return "this is no UTF-8 text";
+	case -ENOTNAM:
+		return "its name is no UTF-8 text; what is found in a file is told by its name";
 	case -EMLINK:
 		return "folders nested too deep, more than 16 within the one that was named; name the folder that "
 		       "holds the policy (does a link lead back?)";

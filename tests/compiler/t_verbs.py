@@ -112,6 +112,17 @@ def key_pairs(folder):
             os.remove(os.path.join(folder.path, name))
 
 
+def odd_names(folder):
+    """Places are told in JSON: a file whose name is no text is none of a policy."""
+    os.makedirs(os.path.join(folder.path, "odd"))
+    with open(os.path.join(folder.path, "odd").encode() + b"/\xff.mesh", "w") as file:
+        file.write(SMALL.replace("to ledger port 5432", "to ledgr"))
+    for path in ("odd", b"odd/\xff.mesh"):
+        for words in (["check", "--format=json"], ["check"], ["fmt"], ["test"]):
+            code, out, err = folder.run(*words, path)
+            expect(f"{words} of a name without letters", code == 2 and not out and "its name is no UTF-8 text" in err, f"exit {code} {out}{err}")
+
+
 def why_requests(folder):
     """Each line has its answer, in order, and a line that has none says why, at its place."""
     folder.write("lines", '{"from":"frontend","to":"ledger"}\n\n{"from":"fronten","to":"ledger"}\n{"from":\n{"from":"world","to":"ledger"}\n')
@@ -255,6 +266,7 @@ def run():
     why_texts(folder)
     flags_apart(folder)
     key_pairs(folder)
+    odd_names(folder)
     why_requests(folder)
     why_kinds(folder)
     shares(folder)
