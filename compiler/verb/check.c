@@ -114,6 +114,7 @@ static void print_findings(const struct options *options, struct run *run)
 static int check_once(const struct options *options, bool fix, int pathc, char **paths, size_t *ret_fixed)
 {
 	struct run run;
+	*ret_fixed = 0;
 	int code = verb_read(options, &run, pathc, paths);
 	if (code)
 		return code;
@@ -125,7 +126,6 @@ static int check_once(const struct options *options, bool fix, int pathc, char *
 			->note = "say `mtls strict;`, or `mtls off because \"...\";` to mean it";
 	if (run.diagram && !run.diags.errors)
 		lint(&run);
-	*ret_fixed = 0;
 	code = verb_match(options, &run);
 	if (!code && fix)
 		code = fix_files(&run, ret_fixed);
