@@ -112,10 +112,11 @@ static void declare(struct resolver *resolver, struct ast_decl *decl)
 		vec_push(resolver->run->arena, &ast->rule_list, decl->name.text);
 		break;
 	case DECL_NEVER:
-		put_once(resolver, &ast->nevers, decl->name.text, decl);
-		break;
 	case DECL_TEST:
-		put_once(resolver, &ast->tests, decl->name.text, decl);
+		/* What is behind us decided the same by whatever names. */
+		if (resolver->run->now)
+			put_once(resolver, decl->kind == DECL_NEVER ? &ast->nevers : &ast->tests, decl->name.text,
+				 decl);
 		break;
 	default:
 		break;

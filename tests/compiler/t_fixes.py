@@ -99,15 +99,21 @@ def check_cases(folder):
 
 def check_two_of_a_name(folder):
     """Which of them is renamed, and how, its author knows; fmt keeps both. Two files are one policy."""
-    for kind, text in (("never", 'never "one": from world to h;\n'), ("test", 'test "one" {\n  expect deny: from h to h;\n}\n')):
+    for kind, text in (("never", 'never "one": from a/h to a/s;\n'), ("test", 'test "one" {\n  expect deny: from a/h to a/h;\n}\n')):
         for name, parts in ((f"{kind}: in one file", [HEAD + text + text]), (f"{kind}: in two", [HEAD + text, "namespace b;\n" + text])):
             names = [folder.write(f"two{i}.mesh", part) for i, part in enumerate(parts)]
             for flags in ([], ["--fix"]):
                 code, _, err = folder.run("check", *flags, *names)
-                expect(f"two of a name, {name} {flags}", code == 1 and err.count("error[M0103]") == 1 and "note: the first is here" in err, err)
+                expect(f"two of a name, {name} {flags}", code == 1 and err.count("error[") == err.count("error[M0103]") == 1 and "note: the first is here" in err, err)
             expect(f"two of a name, {name}: all is left", [folder.read(n).decode() for n in names] == parts)
             code, out, err = folder.run("fmt", names[-1])
             expect(f"two of a name, {name}: fmt", code == 0 and out == parts[-1], err)
+        folder.write("two.mesh", HEAD + text + text)
+        folder.write("one.mesh", HEAD + text)
+        code, out, err = folder.run("diff", "two.mesh", "one.mesh")
+        expect(f"two of a name, {kind}: a policy that was accepted once is compared", code == 0, out + err)
+        code, out, err = folder.run("diff", "one.mesh", "two.mesh")
+        expect(f"two of a name, {kind}: none comes anew", code == 1 and "error[M0103]" in err, out + err)
 
 
 def check_ends(folder):
