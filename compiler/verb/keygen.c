@@ -30,6 +30,8 @@ int verb_keygen(const struct options *options, int argc, char **argv)
 			break;
 	if (!path)
 		return verb_cannot("usage: meshc keygen -o KEY");
+	if (strcmp(path, "-") == 0)
+		return verb_cannot("a pair is two files: standard output is none");
 	if (snprintf(public, sizeof(public), "%s.pub", path) >= (int)sizeof(public))
 		return verb_cannot("the name is too long");
 	if (access(path, F_OK) == 0 || access(public, F_OK) == 0)

@@ -104,6 +104,8 @@ def flags_apart(folder):
 
 def key_pairs(folder):
     """Both or none: the longest names have room for the one file, but not for the other."""
+    code, out, err = folder.run("keygen", "-o", "-")
+    expect("keygen -o -", code == 2 and not out and "two files" in err and "-.pub" not in os.listdir(folder.path), f"exit {code} {err}")
     for length in range(230, 256):
         code, _, err = folder.run("keygen", "-o", "k" * length)
         left = [n for n in os.listdir(folder.path) if n.startswith("kkk")]
