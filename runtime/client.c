@@ -110,7 +110,7 @@ static int stream_line(struct stream *stream, int64_t until_ms, char **ret_line)
 
 static json_t *stream_answer(struct stream *stream, const char *path, int timeout_s, struct why *why)
 {
-	char *line;
+	char *line = NULL;
 	json_error_t error;
 	int r = stream_line(stream, loop_now_ms() + (int64_t)timeout_s * 1000, &line);
 	if (r == -ETIMEDOUT)
@@ -132,7 +132,7 @@ static json_t *stream_answer(struct stream *stream, const char *path, int timeou
 
 static void stream_follow(struct stream *stream, int (*each)(void *context, const json_t *line), void *context)
 {
-	char *line;
+	char *line = NULL;
 	int done = 0;
 	while (!done && stream_line(stream, -1, &line) > 0) {
 		json_t *value = json_loads(line, 0, NULL);
