@@ -82,7 +82,7 @@ static int read_text(struct reader *reader, const struct key *key, struct fy_nod
 
 static int read_absolute(struct reader *reader, const struct key *key, struct fy_node *value)
 {
-	const char *text;
+	const char *text = NULL;
 	int r = text_of(reader, key->name, value, &text);
 	if (r)
 		return r;
@@ -103,7 +103,7 @@ static const char *beside(struct reader *reader, const char *path)
 
 static int read_path(struct reader *reader, const struct key *key, struct fy_node *value)
 {
-	const char *text;
+	const char *text = NULL;
 	int r = text_of(reader, key->name, value, &text);
 	if (r)
 		return r;
@@ -137,7 +137,7 @@ static int read_pins(struct reader *reader, const struct key *key, struct fy_nod
 
 static int read_count(struct reader *reader, const struct key *key, struct fy_node *value)
 {
-	const char *text;
+	const char *text = NULL;
 	int r = text_of(reader, key->name, value, &text);
 	if (r)
 		return r;
@@ -152,7 +152,7 @@ static int read_count(struct reader *reader, const struct key *key, struct fy_no
 
 static int read_bool(struct reader *reader, const struct key *key, struct fy_node *value)
 {
-	const char *text;
+	const char *text = NULL;
 	int r = text_of(reader, key->name, value, &text);
 	if (r)
 		return r;
@@ -164,7 +164,7 @@ static int read_bool(struct reader *reader, const struct key *key, struct fy_nod
 
 static int read_label(struct reader *reader, const struct key *key, struct fy_node *value)
 {
-	const char *text;
+	const char *text = NULL;
 	int r = text_of(reader, key->name, value, &text);
 	if (r)
 		return r;

@@ -96,7 +96,7 @@ int object_map_info(int fd, struct bpf_map_info *ret_info)
 
 int object_compare_map(const struct bpf_map *map, int fd, bool size, struct why *why)
 {
-	struct bpf_map_info info;
+	struct bpf_map_info info = {0};
 	int r = object_map_info(fd, &info);
 	if (r)
 		return why_set(why, r, "%s: %s", bpf_map__name(map), strerror(-r));

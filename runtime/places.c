@@ -43,7 +43,8 @@ static int open_of_uid(const char *folder, const char *uid, bool inside, int dep
 		char below[2048], name[256];
 		if (entry->d_type != DT_DIR || entry->d_name[0] == '.')
 			continue;
-		snprintf(below, sizeof(below), "%s/%s", folder, entry->d_name);
+		if (snprintf(below, sizeof(below), "%s/%s", folder, entry->d_name) >= (int)sizeof(below))
+			continue;
 		snprintf(name, sizeof(name), "%s", entry->d_name);
 		for (char *c = name; *c; c++)
 			*c = *c == '_' ? '-' : *c;
