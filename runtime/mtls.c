@@ -264,11 +264,12 @@ void mtls_lost(struct node *node)
 	mtls->control = mtls->command = -1;
 	json_decref(mtls->told);
 	json_decref(mtls->domains);
-	mtls->told = mtls->domains = NULL;
+	json_decref(mtls->until);
+	mtls->told = mtls->domains = mtls->until = NULL;
 	mtls->start_ms = loop_now_ms() + RESTART_MS;
 	mtls->stamp = 0;
 	mtls->questions = mtls->answers = 0;
-	mtls->unanswered_ms = 0;
+	mtls->unanswered_ms = mtls->unlooked_ms = 0;
 	mtls->restarts++;
 	note_problem(mtls, "the node proxy ended; it is started again");
 	node_say("%s", mtls->problem);
@@ -352,6 +353,7 @@ void mtls_release(struct node *node)
 	json_decref(mtls->status);
 	json_decref(mtls->file_problems);
 	json_decref(mtls->domains);
+	json_decref(mtls->until);
 	free(mtls->folder_problem);
 	free(mtls->problem);
 }

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { PATIENCE_MS = 5000 };
+enum { PATIENCE_MS = 5000, UNLOOKED_MS = 15000 };
 
 const char *mtls_missing(struct node *node)
 {
@@ -26,15 +26,27 @@ static bool asks_for_mtls(struct node *node)
 	return names_strict(active->names) || permissive;
 }
 
+static int64_t since(int64_t begin_ms)
+{
+	return begin_ms ? loop_now_ms() - begin_ms : 0;
+}
+
 /* A proxy that is stopped, or does not come to an end of something. */
 static void add_silence(const struct mtls *mtls, json_t *problems)
 {
-	int64_t silent_ms = mtls->unanswered_ms ? loop_now_ms() - mtls->unanswered_ms : 0;
-	if (mtls->control >= 0 && silent_ms > PATIENCE_MS)
+	int64_t silent_ms = since(mtls->unanswered_ms), unlooked_ms = since(mtls->unlooked_ms);
+	if (mtls->control < 0)
+		return;
+	if (silent_ms > PATIENCE_MS)
 		json_array_append_new(problems,
 				      json_sprintf("the node proxy, pid %d, has not answered for %d s: strict "
 						   "connections hang; kill -9 it, and another one is started",
 						   mtls->pid, (int)(silent_ms / 1000)));
+	else if (unlooked_ms > UNLOOKED_MS)
+		json_array_append_new(problems,
+				      json_sprintf("the node proxy, pid %d, has not said for %d s which certificates "
+						   "it has: which workload has none is not known",
+						   mtls->pid, (int)(unlooked_ms / 1000)));
 }
 
 /* SPIFFE's certificate, as the proxy said since it heard of the workload. */

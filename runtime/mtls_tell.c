@@ -18,7 +18,12 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FDS_AT_ONCE = 64 /* SCM_MAX_FD is 253; their names and problems fit into a message */, HEARD_AT_ONCE = 256 };
+enum {
+	FDS_AT_ONCE = 64 /* SCM_MAX_FD is 253; their names and problems fit into a message */,
+	HEARD_AT_ONCE = 256,
+	STALLED_MS = 900,
+	PARTS_MOST = 256 /* of a round: 100,000 workloads with IDs of 80 bytes */
+};
 
 /* ---- Telling -------------------------------------------------------------------------------------------- */
 
@@ -64,16 +69,33 @@ void mtls_switched(struct node *node)
 		tell(node, json_pack("{s:s}", "do", "switch"), NULL, 0);
 }
 
-/* Its answer is what `meshd status` says next. */
+static int ask_status(struct node *node, uint64_t round, uint32_t after)
+{
+	struct mtls *mtls = &node->mtls;
+	mtls->asked_ms = loop_now_ms();
+	mtls->after = after;
+	if (!mtls->unanswered_ms)
+		mtls->unanswered_ms = mtls->asked_ms;
+	return tell(
+		node,
+		json_pack("{s:s, s:I, s:I}", "do", "status", "round", (json_int_t)round, "after", (json_int_t)after),
+		NULL, 0);
+}
+
+/* The answers of a whole round are what `meshd status` says next. One that goes on is not begun anew. */
 void mtls_ask_status(struct node *node)
 {
 	struct mtls *mtls = &node->mtls;
-	if (mtls->control < 0)
+	if (mtls->control < 0 || (mtls->until && loop_now_ms() - mtls->asked_ms < STALLED_MS))
 		return;
-	if (!mtls->unanswered_ms)
-		mtls->unanswered_ms = loop_now_ms();
-	if (!tell(node, json_pack("{s:s}", "do", "status"), NULL, 0))
-		mtls->questions++;
+	if (!mtls->unlooked_ms)
+		mtls->unlooked_ms = loop_now_ms();
+	if (ask_status(node, mtls->questions + 1, 0))
+		return;
+	mtls->questions++;
+	json_decref(mtls->until);
+	mtls->until = json_object();
+	mtls->parts = 0;
 }
 
 /* A message of files that are open, not sent yet. */
@@ -426,10 +448,26 @@ static void keep(json_t **where, json_t *said)
 	*where = json_incref(said);
 }
 
-static void take_status(struct mtls *mtls, json_t *said)
+/* A part, or the end, of the round under way. It is begun anew where nothing more comes of it, and where the proxy
+ * says what cannot be: more than there are. */
+static void take_status(struct node *node, json_t *said)
 {
+	struct mtls *mtls = &node->mtls;
+	json_int_t more = number_at(said, "more");
+	if (!mtls->until || (uint64_t)number_at(said, "round") != mtls->questions)
+		return;
+	json_object_update(mtls->until, json_object_get(said, "until"));
+	if (more) {
+		if (more > mtls->after && more < node->registry.len && ++mtls->parts < PARTS_MOST)
+			ask_status(node, mtls->questions, (uint32_t)more);
+		return;
+	}
+	json_object_set_new(said, "until", mtls->until);
+	mtls->until = NULL;
+	mtls->answers = mtls->questions;
+	mtls->unlooked_ms = 0;
+	json_object_del(said, "round");
 	keep(&mtls->status, said);
-	mtls->answers++;
 }
 
 static void take(struct node *node, json_t *said)
@@ -442,7 +480,7 @@ static void take(struct node *node, json_t *said)
 	else if (what && strcmp(what, "problem") == 0)
 		node_say("the node proxy: %s", json_string_value(json_object_get(said, "text")));
 	else if (what && strcmp(what, "status") == 0)
-		take_status(&node->mtls, said);
+		take_status(node, said);
 }
 
 void mtls_hear(void *context, uint32_t events)

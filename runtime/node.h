@@ -62,8 +62,12 @@ struct mtls {
 	uint64_t stamp;	    /* of the identity files that were told last */
 	json_t *told;	    /* what was said of each place, by endpoint: [cookie, message, question] */
 	json_t *domains;    /* trust domains of which there was a bundle when files were told last */
-	uint64_t questions; /* how often it was asked how it is, and how often it said */
+	uint64_t questions; /* the round of being asked how it is that began last, and that it answered last */
 	uint64_t answers;
+	json_t *until;		/* what was gathered of the round under way; NULL: none is */
+	uint32_t parts, after;	/* how many there were, and behind which endpoint it was asked last */
+	int64_t asked_ms;	/* when that was */
+	int64_t unlooked_ms;	/* since when no round came to its end; 0: the last one did */
 	int64_t unanswered_ms;	/* since when it owes an answer; 0: it does not */
 	json_t *files, *status; /* what it said last */
 	json_t *file_problems;	/* of the identity files that were told last, before the proxy saw them; NULL: none */

@@ -20,14 +20,17 @@
  *	"problem" could not be opened: its descriptor is not read, and the last good one of its name is kept
  *   {"do": "switch"}	policy or inventory changed: every live connection is asked about again
  *   {"do": "drain"}	no more connections are taken; ends when the last one is closed, after drain_ms at the latest
- *   {"do": "status"}
+ *   {"do": "status", "round": 12, "after": 40}
+ *	how it is, and of the places whose endpoint is above `after` (0: all) as many as fit into a message. Meshd asks
+ *	on from `more`: what is asked from 0 to an answer without `more` is a round. Both keys may be left out
  *
  * proxy -> meshd
  *   {"say": "ready"}			after the first hello
- *   {"say": "files", "identities": 3, "problems": ["frontend: key and certificate do not match"],
- *    "until": {"spiffe://...": 1764000000}}	when the workloads' SVIDs end, or ended
+ *   {"say": "files", "identities": 3, "problems": ["frontend: key and certificate do not match"]}
  *   {"say": "flow", ...}		a connection that came, ended or was refused (flow.h)
- *   {"say": "status", "tunnels": 2, "connections": 40, "refused": {"expired": 1}, ...}
+ *   {"say": "status", "round": 12, "tunnels": 2, "connections": 40, "refused": {"expired": 1}, ...,
+ *    "until": {"spiffe://...": 1764000000}, "more": 977}	when the workloads' SVIDs end, or ended; more: up to
+ *	which endpoint, where there are others
  *   {"say": "problem", "text": "..."}	an order that it could not follow
  *   {"say": "drained"}			before it exits by itself
  *

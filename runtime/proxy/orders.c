@@ -20,6 +20,8 @@ enum {
 	FILE_BYTES = IDENTITY_CRL_BYTES + 1, /* what is larger than its bound is seen to be */
 	FILE_NAME = 256,
 	PROBLEMS_LIMIT = 64,
+	UNTIL_BYTES = PROXY_MESSAGE_BYTES / 2, /* of a message; the rest of it is far less */
+	UNTIL_ENTRY_BYTES = 32,		       /* beside the ID: quotes, colon, number, comma */
 };
 
 enum file_kind { FILE_CERTIFICATE, FILE_KEY, FILE_BUNDLE, FILE_CRL, FILE_KINDS };
@@ -270,20 +272,6 @@ static void file_use(struct orders *orders, const struct file *file)
 		files_complain(orders, file->name, why.text);
 }
 
-static json_t *until_json(const struct proxy *proxy)
-{
-	json_t *until = json_object();
-	time_t now = time(NULL);
-	for (const struct place *place = proxy->places; place; place = place->next) {
-		time_t end = identities_valid_until(proxy->identities, place->spiffe, now);
-		if (!end)
-			end = identities_ended(proxy->identities, place->spiffe, now);
-		if (end)
-			json_object_set_new(until, place->spiffe, json_integer(end));
-	}
-	return until;
-}
-
 static void files_apply(struct orders *orders)
 {
 	struct proxy *proxy = orders->proxy;
@@ -295,10 +283,9 @@ static void files_apply(struct orders *orders)
 	if (r)
 		files_complain(orders, "all files", strerror(-r));
 	proxy_judge_tunnels(proxy);
-	orders_say(orders, json_pack("{s:s, s:I, s:o, s:o}", "say", "files", "identities",
+	orders_say(orders, json_pack("{s:s, s:I, s:o}", "say", "files", "identities",
 				     (json_int_t)identities_valid(proxy->identities, time(NULL)), "problems",
-				     orders->file_problems ? json_incref(orders->file_problems) : json_array(), "until",
-				     until_json(proxy)));
+				     orders->file_problems ? json_incref(orders->file_problems) : json_array()));
 	files_drop(orders);
 }
 
@@ -367,19 +354,53 @@ static int do_drain(struct orders *orders, const json_t *body, struct descriptor
 	return r;
 }
 
+/* Of the places behind endpoint AFTER, as many as a message holds: *RET_MORE is the last of them; 0: it is the last of
+ * all. */
+static json_t *until_json(const struct proxy *proxy, json_int_t after, uint32_t *ret_more)
+{
+	json_t *until = json_object();
+	time_t now = time(NULL);
+	size_t bytes = 0;
+	uint32_t last = 0;
+	for (const struct place *place = proxy->places; place; place = place->next) {
+		if (place->endpoint <= after)
+			continue;
+		bytes += strlen(place->spiffe) + UNTIL_ENTRY_BYTES;
+		if (bytes > UNTIL_BYTES) {
+			*ret_more = last;
+			return until;
+		}
+		time_t end = identities_valid_until(proxy->identities, place->spiffe, now);
+		if (!end)
+			end = identities_ended(proxy->identities, place->spiffe, now);
+		if (end)
+			json_object_set_new(until, place->spiffe, json_integer(end));
+		last = place->endpoint;
+	}
+	*ret_more = 0;
+	return until;
+}
+
 static int do_status(struct orders *orders, const json_t *body, struct descriptors *descriptors, struct why *why)
 {
 	const struct proxy *proxy = orders->proxy;
+	json_int_t round = 0, after = 0;
+	json_error_t error;
+	uint32_t more;
 	(void)descriptors;
-	int r = do_alone(body, why);
+	if (json_unpack_ex((json_t *)body, &error, JSON_STRICT, "{s:s, s?I, s?I}", "do", &(const char *){0}, "round",
+			   &round, "after", &after))
+		return why_set(why, -EINVAL, "status: %s", error.text);
+	json_t *until = until_json(proxy, after, &more);
 	json_t *status =
-		r ? NULL
-		  : json_pack("{s:s, s:i, s:i, s:I, s:b, s:I, s:o}", "say", "status", "tunnels",
-			      (int)proxy->tunnel_count, "connections", (int)proxy->stream_count, "held_bytes",
-			      (json_int_t)proxy->held_bytes, "draining", !!proxy->drain_until_ms, "identities",
-			      (json_int_t)identities_valid(proxy->identities, time(NULL)), "until", until_json(proxy));
+		json_pack("{s:s, s:I, s:i, s:i, s:I, s:b, s:I, s:o}", "say", "status", "round", round, "tunnels",
+			  (int)proxy->tunnel_count, "connections", (int)proxy->stream_count, "held_bytes",
+			  (json_int_t)proxy->held_bytes, "draining", !!proxy->drain_until_ms, "identities",
+			  (json_int_t)identities_valid(proxy->identities, time(NULL)), "until", until);
 	if (!status)
-		return r ? r : why_set(why, -ENOMEM, "out of memory");
+		return why_set(why, -ENOMEM, "out of memory");
+	if (more)
+		json_object_set_new(status, "more", json_integer(more));
 	flows_status(proxy->flows, status);
 	orders_say(orders, status);
 	return 0;

@@ -99,14 +99,13 @@ static void tunnels_each(struct place *place, void (*act)(struct tunnel *tunnel)
 
 static struct place *place_add(struct proxy *proxy, uint32_t endpoint)
 {
-	struct place *place = calloc(1, sizeof(*place));
+	struct place *place = calloc(1, sizeof(*place)), **at = &proxy->places;
 	if (!place)
 		return NULL;
-	place->proxy = proxy;
-	place->endpoint = endpoint;
-	place->listener = -1;
-	place->next = proxy->places;
-	proxy->places = place;
+	while (*at && (*at)->endpoint < endpoint)
+		at = &(*at)->next;
+	*place = (struct place){.next = *at, .proxy = proxy, .endpoint = endpoint, .listener = -1};
+	*at = place;
 	return place;
 }
 

@@ -47,7 +47,7 @@ struct proxy {
 	struct flows *flows;
 	struct proxy_settings settings;
 
-	struct place *places;
+	struct place *places;	    /* in the order of their endpoints */
 	struct stream_list streams; /* whoever was asked about longest ago first */
 	struct tunnel_list tunnels; /* verified longest ago first */
 	struct tunnel *pool[PROXY_POOL_BUCKETS];
