@@ -2,6 +2,7 @@
 #include "broker.h"
 
 #include "abi.h"
+#include "loop.h"
 #include "proxy/control.h"
 
 #include <bpf/bpf.h>
@@ -13,16 +14,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <unistd.h>
 
-enum { COMMAND_ADD = 1, COMMAND_REMOVE, ANSWER_SECONDS = 5, BACKLOG = 4096 };
+enum { COMMAND_ADD = 1, COMMAND_REMOVE, COMMAND_ASK, ANSWER_MS = 3000, BACKLOG = 4096 };
 
 struct command {
 	uint32_t what, endpoint;
 	uint64_t cookie;
-	int32_t result; /* in the answer: negative errno */
-	uint32_t pad;
+	int32_t result;	 /* in the answer: negative errno */
+	uint32_t number; /* given back: which question is answered */
 };
 
 /* ---- Messages with descriptors ---------------------------------------------------------------------- */
@@ -32,7 +32,7 @@ union fd_room {
 	char bytes[CMSG_SPACE(sizeof(int) * BROKER_SOCKETS)];
 };
 
-static int send_fds(int to, const void *bytes, size_t len, const int *fds, int count)
+static int send_fds(int to, const void *bytes, size_t len, const int *fds, int count, int flags)
 {
 	union fd_room room = {0};
 	struct iovec part = {(void *)bytes, len};
@@ -46,18 +46,18 @@ static int send_fds(int to, const void *bytes, size_t len, const int *fds, int c
 		head->cmsg_len = CMSG_LEN(sizeof(int) * count);
 		memcpy(CMSG_DATA(head), fds, sizeof(int) * count);
 	}
-	return sendmsg(to, &message, MSG_NOSIGNAL) == (ssize_t)len ? 0 : -errno;
+	return sendmsg(to, &message, flags | MSG_NOSIGNAL) == (ssize_t)len ? 0 : -errno;
 }
 
 /* One descriptor at most; -1: none came. 0 where the message has LEN bytes; -EPIPE: the other end is closed. */
-static int receive(int from, void *bytes, size_t len, int *ret_fd)
+static int receive(int from, void *bytes, size_t len, int *ret_fd, int flags)
 {
 	union fd_room room;
 	struct iovec part = {bytes, len};
 	struct msghdr message = {
 		.msg_iov = &part, .msg_iovlen = 1, .msg_control = room.bytes, .msg_controllen = sizeof(room.bytes)};
 	*ret_fd = -1;
-	ssize_t got = recvmsg(from, &message, MSG_CMSG_CLOEXEC);
+	ssize_t got = recvmsg(from, &message, flags | MSG_CMSG_CLOEXEC);
 	if (got <= 0)
 		return got ? -errno : -EPIPE;
 	struct cmsghdr *head = CMSG_FIRSTHDR(&message);
@@ -76,20 +76,74 @@ static int receive(int from, void *bytes, size_t len, int *ret_fd)
 
 /* ---- meshd's side ------------------------------------------------------------------------------------ */
 
-static int command_send(int to, const struct command *command, int fd)
+static int line_send(const struct broker_line *line, const struct command *command, int fd)
 {
-	return send_fds(to, command, sizeof(*command), &fd, fd >= 0);
+	return send_fds(line->fd, command, sizeof(*command), &fd, fd >= 0, MSG_DONTWAIT);
 }
 
-int broker_add(int command, uint32_t endpoint, uint64_t cookie, int netns_fd, int *ret_listener, struct why *why)
+/* An answer to the last question, else -EAGAIN: what was asked before it, and not waited for to the end, is not what
+ * is asked now; its listener is in another namespace. */
+static int line_receive(struct broker_line *line, struct command *ret_answer, int *ret_listener)
 {
-	struct command asked = {.what = COMMAND_ADD, .endpoint = endpoint, .cookie = cookie}, answer;
-	struct timeval patience = {.tv_sec = ANSWER_SECONDS};
+	for (;;) {
+		int r = receive(line->fd, ret_answer, sizeof(*ret_answer), ret_listener, MSG_DONTWAIT);
+		if (!r && ret_answer->number == line->asked) {
+			line->unanswered_ms = 0;
+			return 0;
+		}
+		if (*ret_listener >= 0)
+			close(*ret_listener);
+		*ret_listener = -1;
+		if (r && r != -EBADMSG && r != -EINTR)
+			return r;
+	}
+}
+
+void broker_hear(struct broker_line *line)
+{
+	struct command answer;
+	int listener;
+	if (line->fd >= 0 && !line_receive(line, &answer, &listener) && listener >= 0)
+		close(listener);
+}
+
+void broker_ask(struct broker_line *line)
+{
+	struct command asked = {.what = COMMAND_ASK, .number = line->asked + 1};
+	broker_hear(line);
+	if (line->fd < 0 || line->unanswered_ms || line_send(line, &asked, -1))
+		return;
+	line->asked++;
+	line->unanswered_ms = loop_now_ms();
+}
+
+static int line_wait(struct broker_line *line, struct command *ret_answer, int *ret_listener)
+{
+	for (int64_t end_ms = line->unanswered_ms + ANSWER_MS, left_ms; (left_ms = end_ms - loop_now_ms()) > 0;) {
+		struct pollfd ready = {.fd = line->fd, .events = POLLIN};
+		poll(&ready, 1, (int)left_ms);
+		int r = line_receive(line, ret_answer, ret_listener);
+		if (r != -EAGAIN)
+			return r;
+	}
+	return -ETIMEDOUT;
+}
+
+int broker_add(struct broker_line *line, uint32_t endpoint, uint64_t cookie, int netns_fd, int *ret_listener,
+	       struct why *why)
+{
+	struct command asked = {.what = COMMAND_ADD, .endpoint = endpoint, .cookie = cookie, .number = line->asked + 1};
+	struct command answer = {0};
 	int listener = -1;
-	setsockopt(command, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	int r = command_send(command, &asked, netns_fd);
-	if (!r)
-		r = receive(command, &answer, sizeof(answer), &listener);
+	broker_hear(line);
+	/* It owed one before: the patience with it goes on. */
+	bool is_silent = line->unanswered_ms && loop_now_ms() - line->unanswered_ms >= ANSWER_MS;
+	int r = is_silent ? -ETIMEDOUT : line_send(line, &asked, netns_fd);
+	if (!r) {
+		line->asked++;
+		line->unanswered_ms = line->unanswered_ms ? line->unanswered_ms : loop_now_ms();
+		r = line_wait(line, &answer, &listener);
+	}
 	if (!r)
 		r = answer.result;
 	if (!r && listener < 0)
@@ -97,16 +151,17 @@ int broker_add(int command, uint32_t endpoint, uint64_t cookie, int netns_fd, in
 	if (r) {
 		if (listener >= 0)
 			close(listener);
-		return why_set(why, r, "the proxy's listener: %s", strerror(-r));
+		return why_set(why, r, "the proxy's listener: %s",
+			       r == -ETIMEDOUT ? "its broker does not answer" : strerror(-r));
 	}
 	*ret_listener = listener;
 	return 0;
 }
 
-int broker_remove(int command, uint32_t endpoint)
+int broker_remove(struct broker_line *line, uint32_t endpoint)
 {
 	struct command asked = {.what = COMMAND_REMOVE, .endpoint = endpoint};
-	return command_send(command, &asked, -1);
+	return line_send(line, &asked, -1);
 }
 
 /* ---- The broker's own -------------------------------------------------------------------------------- */
@@ -217,17 +272,20 @@ static int obey_add(struct broker *broker, const struct command *command, int ne
 /* false: meshd is gone; the broker goes on with what it knows. */
 static bool obey(struct broker *broker)
 {
-	struct command command;
-	int fd, r = receive(broker->setup.command, &command, sizeof(command), &fd);
+	struct command command = {0};
+	int fd, listener = -1, r = receive(broker->setup.command, &command, sizeof(command), &fd, 0);
+	if ((r || command.what != COMMAND_ADD) && fd >= 0)
+		close(fd);
 	if (r)
 		return r == -EBADMSG || r == -EINTR;
 	if (command.what == COMMAND_REMOVE) {
 		space_drop(broker, command.endpoint);
 		return true;
 	}
-	int listener = obey_add(broker, &command, fd);
-	command.result = listener < 0 ? listener : 0;
-	r = command_send(broker->setup.command, &command, listener < 0 ? -1 : listener);
+	if (command.what == COMMAND_ADD)
+		listener = obey_add(broker, &command, fd);
+	command.result = command.what == COMMAND_ADD && listener < 0 ? listener : 0;
+	r = send_fds(broker->setup.command, &command, sizeof(command), &listener, listener >= 0, 0);
 	if (listener >= 0)
 		close(listener);
 	return !r;
@@ -237,7 +295,7 @@ static bool obey(struct broker *broker)
 static bool supply(struct broker *broker)
 {
 	struct broker_ask ask;
-	int fd, fds[BROKER_SOCKETS], made = 0, r = receive(broker->setup.proxy, &ask, sizeof(ask), &fd);
+	int fd, fds[BROKER_SOCKETS], made = 0, r = receive(broker->setup.proxy, &ask, sizeof(ask), &fd, 0);
 	if (fd >= 0)
 		close(fd);
 	if (r)
@@ -248,7 +306,7 @@ static bool supply(struct broker *broker)
 		while (made < ask.count && (fds[made] = make_socket(broker, space, ask.family)) >= 0)
 			made++;
 	ask.count = made;
-	r = send_fds(broker->setup.proxy, &ask, sizeof(ask), fds, made);
+	r = send_fds(broker->setup.proxy, &ask, sizeof(ask), fds, made, 0);
 	for (int i = 0; i < made; i++)
 		close(fds[i]);
 	return !r;

@@ -148,7 +148,7 @@ static int start_children(struct node *node, int program, const struct passwd *u
 	}
 	fcntl(ends.control[0], F_SETFL, O_NONBLOCK);
 	mtls->control = ends.control[0];
-	mtls->command = ends.command[0];
+	mtls->line = (struct broker_line){.fd = ends.command[0]};
 	return 0;
 }
 
@@ -260,8 +260,8 @@ void mtls_lost(struct node *node)
 	struct mtls *mtls = &node->mtls;
 	loop_forget(node->loop, mtls->control);
 	close(mtls->control);
-	close(mtls->command);
-	mtls->control = mtls->command = -1;
+	close(mtls->line.fd);
+	mtls->control = mtls->line.fd = -1;
 	json_decref(mtls->told);
 	json_decref(mtls->domains);
 	json_decref(mtls->until);
@@ -271,8 +271,10 @@ void mtls_lost(struct node *node)
 	mtls->questions = mtls->answers = 0;
 	mtls->unanswered_ms = mtls->unlooked_ms = 0;
 	mtls->restarts++;
-	note_problem(mtls, "the node proxy ended; it is started again");
-	node_say("%s", mtls->problem);
+	if (!mtls->problem) {
+		note_problem(mtls, "the node proxy ended; it is started again");
+		node_say("%s", mtls->problem);
+	}
 	/* Its listeners went with it: nothing is steered until there is another. */
 	node->find_again = true;
 }
@@ -293,7 +295,10 @@ void mtls_tick(struct node *node)
 	reap(&mtls->broker);
 	/* Without it the proxy can make no socket, and every connection would wait for one. */
 	if (mtls->control >= 0 && !mtls->broker && mtls->pid) {
-		node_say("the node proxy's broker ended");
+		if (!mtls->problem)
+			node_say("the node proxy's broker ended");
+		note_problem(mtls, "the node proxy's broker ended: no connection can be made that is strict; both are "
+				   "started again");
 		kill(mtls->pid, SIGKILL);
 	}
 	if (mtls->control < 0 && !mtls->pid && loop_now_ms() >= mtls->start_ms) {
@@ -310,6 +315,7 @@ void mtls_tick(struct node *node)
 	if (loop_now_ms() >= mtls->status_ms) {
 		mtls->status_ms = loop_now_ms() + STATUS_MS;
 		mtls_ask_status(node);
+		broker_ask(&mtls->line);
 	}
 }
 
@@ -346,8 +352,8 @@ void mtls_release(struct node *node)
 		return;
 	if (mtls->control >= 0)
 		close(mtls->control);
-	if (mtls->command >= 0)
-		close(mtls->command);
+	if (mtls->line.fd >= 0)
+		close(mtls->line.fd);
 	json_decref(mtls->told);
 	json_decref(mtls->files);
 	json_decref(mtls->status);

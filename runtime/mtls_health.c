@@ -49,6 +49,18 @@ static void add_silence(const struct mtls *mtls, json_t *problems)
 						   mtls->pid, (int)(unlooked_ms / 1000)));
 }
 
+static void add_broker(struct mtls *mtls, json_t *problems)
+{
+	broker_hear(&mtls->line);
+	int64_t silent_ms = since(mtls->line.unanswered_ms);
+	if (mtls->control >= 0 && silent_ms > PATIENCE_MS)
+		json_array_append_new(problems,
+				      json_sprintf("the node proxy's broker, pid %d, has not answered for %d s: no "
+						   "connection can be made that is strict; kill -9 it, and both are "
+						   "started again",
+						   mtls->broker, (int)(silent_ms / 1000)));
+}
+
 /* SPIFFE's certificate, as the proxy said since it heard of the workload. */
 static void add_certificate(const struct node *node, const struct place *place, const char *spiffe, json_t *problems)
 {
@@ -102,6 +114,7 @@ void mtls_problems(struct node *node, json_t *problems)
 	if (nothing)
 		json_array_append_new(problems, json_string(nothing));
 	add_silence(mtls, problems);
+	add_broker(mtls, problems);
 	if (mtls->control >= 0 && asks_for_mtls(node))
 		add_workloads(node, problems, missing);
 	json_object_foreach (missing, domain, ignored)

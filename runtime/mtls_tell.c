@@ -304,7 +304,7 @@ static int steer_to(const struct node *node, const struct place *place, int list
 static int place_anew(struct node *node, const struct place *place, int netns_fd, json_t *message, struct why *why)
 {
 	int listener;
-	int r = broker_add(node->mtls.command, number_of(place), place->cookie, netns_fd, &listener, why);
+	int r = broker_add(&node->mtls.line, number_of(place), place->cookie, netns_fd, &listener, why);
 	if (r)
 		return r;
 	r = tell(node, json_incref(message), &listener, 1);
@@ -316,25 +316,25 @@ static int place_anew(struct node *node, const struct place *place, int netns_fd
 	return r;
 }
 
-bool mtls_place(struct node *node, const struct place *place, int netns_fd)
+int mtls_place(struct node *node, const struct place *place, int netns_fd, struct why *why)
 {
 	struct mtls *mtls = &node->mtls;
-	struct why why = {0};
 	json_t *message = mtls->control >= 0 ? place_message(node, place) : NULL;
 	if (!message)
-		return false;
+		return 0;
 	struct place_key key = key_of(place);
 	const json_t *told = json_object_get(mtls->told, key.text);
-	int r = same_namespace(told, place) ? tell(node, json_incref(message), NULL, 0)
-					    : place_anew(node, place, netns_fd, message, &why);
-	if (r)
-		node_say("workload %s: %s", place->workload, why.text[0] ? why.text : strerror(-r));
-	else
+	int r = 0;
+	if (!same_namespace(told, place))
+		r = place_anew(node, place, netns_fd, message, why);
+	else if ((r = tell(node, json_incref(message), NULL, 0)))
+		why_set(why, r, "the node proxy: %s", strerror(-r));
+	if (!r)
 		json_object_set_new(
 			mtls->told, key.text,
 			json_pack("[I, O, I]", (json_int_t)place->cookie, message, (json_int_t)node->mtls.questions));
 	json_decref(message);
-	return !r;
+	return r ? r : 1;
 }
 
 void mtls_forget_others(struct node *node)
@@ -354,7 +354,7 @@ void mtls_forget_others(struct node *node)
 			continue;
 		uint32_t number = strtoul(key, NULL, 10);
 		tell(node, json_pack("{s:s, s:I}", "do", "forget", "endpoint", (json_int_t)number), NULL, 0);
-		broker_remove(node->mtls.command, number);
+		broker_remove(&node->mtls.line, number);
 		json_object_del(node->mtls.told, key);
 	}
 }

@@ -258,7 +258,7 @@ int node_start(struct node *node, const struct config *config, struct why *why)
 			      .lock = -1,
 			      .next_generation = 1,
 			      .next_order = 1,
-			      .mtls = {.wanted = config->mtls_identities != NULL, .control = -1, .command = -1}};
+			      .mtls = {.wanted = config->mtls_identities != NULL, .control = -1, .line = {.fd = -1}}};
 	warn_development_keys(config);
 	warn_missing_keys(config);
 	/* Two daemons must not work on one set of pins. */

@@ -4,6 +4,7 @@
 #define MESH_RUNTIME_NODE_H
 
 #include "base/bundle.h"
+#include "broker.h"
 #include "config.h"
 #include "control.h"
 #include "base/inventory.h"
@@ -55,9 +56,10 @@ struct flow_log {
 struct mtls {
 	bool wanted;
 	pid_t pid, broker; /* 0: none */
-	int control, command;
-	int64_t status_ms; /* when it is asked how it is */
-	int64_t start_ms;  /* not before, where the last one died */
+	int control;
+	struct broker_line line; /* to the broker */
+	int64_t status_ms;	 /* when both are asked how they are */
+	int64_t start_ms;	 /* not before, where the last one died */
 	char cgroup[1024];
 	uint64_t stamp;	    /* of the identity files that were told last */
 	json_t *told;	    /* what was said of each place, by endpoint: [cookie, message, question] */
@@ -158,8 +160,8 @@ void node_take_order(void *context, const struct mesh_order *order);
 
 /* mtls.c: the node proxy and its broker. Where the configuration has no `mtls`, these do nothing. */
 int mtls_start(struct node *node, struct why *why);
-/* Gives the workload in PLACE a listener, and says who it is. true: the kernel may steer to it. */
-bool mtls_place(struct node *node, const struct place *place, int netns_fd);
+/* Gives the workload in PLACE a listener, and says who it is. 1: the kernel may steer to it; 0: it takes no part. */
+int mtls_place(struct node *node, const struct place *place, int netns_fd, struct why *why);
 /* true: nothing is new; its namespace need not be entered. */
 bool mtls_knows(const struct node *node, const struct place *place);
 /* Places that are there no more. */

@@ -238,10 +238,14 @@ static void protect_places(struct node *node)
 		struct place *place = &node->places[i];
 		if (!(place->flags & MESH_NETNS_ENROLLED))
 			continue;
+		struct why why = {0};
 		bool known = mtls_knows(node, place);
 		int fd = known ? -1 : open_place(node, place);
-		if (known || (fd >= 0 && mtls_place(node, place, fd)))
+		int r = known ? 1 : fd < 0 ? 0 : mtls_place(node, place, fd, &why);
+		if (r > 0)
 			place->flags |= MESH_NETNS_TUNNEL;
+		if (r < 0)
+			complain(node, "workload %s: %s: what is strict is refused to it", place->workload, why.text);
 		if (fd >= 0)
 			close(fd);
 	}

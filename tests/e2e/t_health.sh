@@ -63,3 +63,31 @@ kill -STOP "$PROXY"
 sleep 1
 kill -KILL "$PROXY"
 well "another proxy in its place"
+
+# ---- Its broker ----------------------------------------------------------------------------------------
+broker() { grep -l mesh-broker $(sed 's,.*,/proc/&/comm,' "$NODE_CGROUP/mesh-proxy/cgroup.procs") | cut -d/ -f3; }
+BROKER=$(broker)
+kill -STOP "$BROKER"
+sleep 4
+sick "the broker is stopped" "the node proxy's broker, pid $BROKER, has not answered for [0-9]* s: .* kill -9 it"
+# Who comes now cannot be given a listener; meshd waits for the broker once, and goes on with everything else.
+workload late 32
+inventory <<'END'
+shop client app=client 10.77.0.11
+shop ledger app=ledger 10.77.0.31
+shop late app=ledger 10.77.0.32
+END
+sick "... and a workload that comes meanwhile" "workload shop/late: the proxy's listener: its broker does not answer: what is strict is refused to it"
+kill -CONT "$BROKER"
+well "it goes on"
+serve late late tcp:8080
+expect_ok "... and who came meanwhile is reached/late" client tcp 10.77.0.32 8080
+inventory <<'END'
+shop client app=client 10.77.0.11
+shop ledger app=ledger 10.77.0.31
+END
+well "it leaves"
+kill -KILL "$BROKER"
+sick "the broker ends" "the node proxy's broker ended: .* both are started again"
+well "both are started again"
+expect_true "... another broker" "$(broker)" test "$(broker)" != "$BROKER"

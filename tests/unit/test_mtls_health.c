@@ -52,7 +52,8 @@ static int prepare(void **state)
 	node->residents[0].names = names_make(manifest, NULL);
 	json_decref(manifest);
 	node->places = calloc(WORKLOADS, sizeof(*node->places));
-	node->mtls = (struct mtls){.wanted = true, .command = -1, .domains = json_pack("{s:b}", "shop.example", 1)};
+	node->mtls =
+		(struct mtls){.wanted = true, .line = {.fd = -1}, .domains = json_pack("{s:b}", "shop.example", 1)};
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, channel))
 		return -1;
 	node->mtls.control = channel[0];
@@ -116,7 +117,7 @@ static void tell_place(int i)
 	char key[16];
 	snprintf(key, sizeof(key), "%u", place->endpoint4);
 	json_object_set_new(node->mtls.told, key, json_pack("[i, {}, i]", 1, 0));
-	assert_true(mtls_place(node, place, -1));
+	assert_int_equal(mtls_place(node, place, -1, NULL), 1);
 	if (i % 64 == 0)
 		talk();
 }
