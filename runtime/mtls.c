@@ -3,6 +3,7 @@
  * when it dies. What it is told stands in mtls_tell.c. */
 #include "mtls.h"
 
+#include "base/file.h"
 #include "broker.h"
 #include "proxy/control.h"
 
@@ -176,13 +177,12 @@ static void pid_path(const struct node *node, char *path, size_t size)
 
 static void save_pid(const struct node *node)
 {
-	char path[1100];
+	char path[1100], line[64];
+	struct why why = {0};
 	pid_path(node, path, sizeof(path));
-	FILE *file = fopen(path, "we");
-	if (!file)
-		return;
-	fprintf(file, "%d %llu\n", node->mtls.pid, start_of(node->mtls.pid));
-	fclose(file);
+	int len = snprintf(line, sizeof(line), "%d %llu\n", node->mtls.pid, start_of(node->mtls.pid));
+	if (file_replace(path, line, (size_t)len, &why))
+		node_say("%s: the next meshd will not know of this node proxy", why.text);
 }
 
 /* The proxy that an earlier meshd started: it drains, and its broker ends with it. */
@@ -198,6 +198,15 @@ static void retire_older(const struct node *node)
 	if (fscanf(file, "%d %llu", &pid, &start) == 2 && pid > 1 && start && start_of(pid) == start)
 		kill(pid, SIGTERM);
 	fclose(file);
+}
+
+/* The children of a start that failed: nobody listens to them, and as long as they are there none is started again. */
+static void abandon(struct mtls *mtls)
+{
+	kill(mtls->pid, SIGKILL); /* its broker ends with it */
+	close(mtls->control);
+	close(mtls->line.fd);
+	mtls->control = mtls->line.fd = -1;
 }
 
 static int start(struct node *node, struct why *why)
@@ -226,7 +235,10 @@ static int start(struct node *node, struct why *why)
 		mtls_tell_files(node);
 	if (!r)
 		r = loop_watch(node->loop, mtls->control, EPOLLIN, mtls_hear, node);
-	return r ? why_set(why, r, "the node proxy: %s", strerror(-r)) : 0;
+	if (!r)
+		return 0;
+	abandon(mtls);
+	return why_set(why, r, "the node proxy: %s", r == -EPIPE ? "it ended as soon as it was started" : strerror(-r));
 }
 
 /* "mesh-proxy", where `pins` is not said otherwise: each set of pins has a proxy of its own. */

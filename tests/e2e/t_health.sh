@@ -91,3 +91,18 @@ kill -KILL "$BROKER"
 sick "the broker ends" "the node proxy's broker ended: .* both are started again"
 well "both are started again"
 expect_true "... another broker" "$(broker)" test "$(broker)" != "$BROKER"
+
+# ---- A proxy that ends as soon as it is started -------------------------------------------------------
+cp "$BUILD/meshp" "$NODE/meshp"
+node_stop_meshd -TERM
+sed -i "s,^mtls: {,&program: $NODE/meshp, ," "$NODE/meshd.yaml"
+node_meshd || give_up start "meshd does not start"
+well "another program"
+mv "$NODE/meshp" "$NODE/good-meshp"
+cp /bin/false "$NODE/meshp"
+kill -KILL "$(status 's["mtls"]["pid"]')"
+sick "a proxy that ends at once" "the node proxy"
+mv "$NODE/good-meshp" "$NODE/meshp"
+sleep 6 # nobody asks meshd how it is
+expect_ok "one that stays is found unasked/ledger" client tcp 10.77.0.31 8080
+well "it stays"
