@@ -167,6 +167,8 @@ static void on_records_due(void *context, uint32_t events)
 {
 	struct node *node = context;
 	on_rings(node, events);
+	if (node->flows.file)
+		fflush(node->flows.file);
 	loop_timer(node->loop, loop_now_ms() + RECORDS_MS, on_records_due, node);
 }
 

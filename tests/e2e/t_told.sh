@@ -8,6 +8,7 @@ enrol: {namespaces: [shop]}
 observe_only: true
 allow_older: true
 watch: $NODE/drop
+flow_log: $NODE/log/flow_log
 END
 text='mesh shop: trust "shop.example", ingress deny, egress allow;
 mtls off because "one machine";
@@ -78,6 +79,9 @@ expect_true "generations that give way leave no descriptor behind" "$before, the
 # ---- Flows ---------------------------------------------------------------------------------------------
 expect_ok "observe-only: what would be denied passes/web" outside tcp 10.77.0.21 8080
 expect_ok "and what is allowed/web" client tcp 10.77.0.21 8080
+logged() { [ "$(/usr/bin/python3 -c 'import json, sys; print(len([json.loads(line) for line in sys.stdin]))' <"$NODE/log/flow_log")" -ge 2 ]; }
+node_wait logged
+expect_true "both are in the flow log soon, in whole lines" "$(cat "$NODE/log/flow_log")" logged
 meshd_ask flows >"$NODE/log/flows"
 expect_true "the flow says that it passed" "$(cat "$NODE/log/flows")" grep -q " deny .* by default, but it passed: only observed" "$NODE/log/flows"
 expect_true "... and only that one" "$(cat "$NODE/log/flows")" eval '! grep -q " allow .*only observed" "$NODE/log/flows"'
