@@ -13,12 +13,18 @@
 
 /* ---- Finding ------------------------------------------------------------------------------------------ */
 
+/* Non-blocking: the inventory may name a FIFO, and meshd would wait for who writes into it. */
+static int open_quickly(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	return fd < 0 ? -errno : fd;
+}
+
 static int open_of_pid(int pid)
 {
 	char path[64];
 	snprintf(path, sizeof(path), "/proc/%d/ns/net", pid);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
+	return open_quickly(path);
 }
 
 static int open_of_cgroup(const char *folder)
@@ -26,9 +32,14 @@ static int open_of_cgroup(const char *folder)
 	char path[2048];
 	int pid = 0;
 	snprintf(path, sizeof(path), "%s/cgroup.procs", folder);
-	FILE *file = fopen(path, "re");
-	if (!file)
-		return -errno;
+	int fd = open_quickly(path);
+	if (fd < 0)
+		return fd;
+	FILE *file = fdopen(fd, "r");
+	if (!file) {
+		close(fd);
+		return -ENOMEM;
+	}
 	int read = fscanf(file, "%d", &pid);
 	fclose(file);
 	return read == 1 && pid > 0 ? open_of_pid(pid) : -ENOENT;
@@ -58,10 +69,8 @@ static int open_of_uid(const char *folder, const char *uid, bool inside, int dep
 static int open_namespace(const struct config *config, const struct workload *workload)
 {
 	char folder[2048];
-	if (workload->netns) {
-		int fd = open(workload->netns, O_RDONLY | O_CLOEXEC);
-		return fd < 0 ? -errno : fd;
-	}
+	if (workload->netns)
+		return open_quickly(workload->netns);
 	if (workload->pid)
 		return open_of_pid(workload->pid);
 	if (workload->cgroup) {

@@ -112,7 +112,18 @@ bad_inventory "too many for the node" 'sizes: endpoints' < <({
 	for n in $(seq 30); do echo "shop more-$n app=more 10.77.9.$n"; done
 } | inventory_json)
 untouched "bad inventories"
+# What it names may be anything; meshd waits for none of it.
+mkfifo "$NODE/fifo"
+mkdir "$NODE/group"
+mkfifo "$NODE/group/cgroup.procs"
+for where in "\"netns\": \"$NODE/fifo\"" "\"netns\": \"/dev/null\"" "\"cgroup\": \"$NODE/group\""; do
+	people <<<"shop odd app=client 10.77.0.99 $where"
+	expect_true "a place that is none: ${where%%:*}: a problem" "$(status 's["problems"]')" \
+		eval 'status "s[\"problems\"]" | grep -q "workload shop/odd: "'
+done
+untouched "places that are none"
 people </dev/null
+node_wait eval '[ "$(status "s[\"inventory\"][\"quarantined\"]")" = 0 ]'
 expect "a good one heals it" 0 "$(meshd_ask status --check >/dev/null 2>&1; echo $?)"
 people <<<'shop both app=web,tier=back 10.77.0.12'
 expect "a workload of two services is told" 1 "$(meshd_ask status --check >/dev/null 2>&1; echo $?)"
