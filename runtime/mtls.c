@@ -207,6 +207,7 @@ static void abandon(struct mtls *mtls)
 	close(mtls->control);
 	close(mtls->line.fd);
 	mtls->control = mtls->line.fd = -1;
+	mtls->stamp = 0;
 }
 
 static int start(struct node *node, struct why *why)
