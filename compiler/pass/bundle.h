@@ -7,7 +7,7 @@
 
 struct bundle_options {
 	const char *target; /* kernel version, "6.1" */
-	long long version;  /* of the policy, monotonic */
+	int64_t version;    /* of the policy, monotonic */
 };
 
 /* OBJECT is the ELF that clang made. *ret_bundle is malloc'd. 0, or -EIO where the object is not

@@ -23,14 +23,15 @@ struct compile {
 	enum stage stage;
 	struct bundle_options bundle;
 	int target_major, target_minor;
-	unsigned budget; /* percent; 0: none was given */
+	int64_t budget; /* percent; 0: none was given */
 };
 
 static int take_budget(struct compile *compile, const char *value)
 {
-	char rest[3] = "";
-	if (value[0] < '0' || value[0] > '9' || sscanf(value, "%u%2s", &compile->budget, rest) < 1 ||
-	    (*rest && strcmp(rest, "%") != 0) || compile->budget < 1 || compile->budget > 100)
+	char share[8] = "";
+	size_t len = strlen(value);
+	memcpy(share, value, len < sizeof(share) ? len - (len && value[len - 1] == '%') : 0);
+	if (!verb_number(share, 1, 100, &compile->budget))
 		return verb_cannot("--budget wants a share from 1%% to 100%%, not '%s'", value);
 	return EXIT_YES;
 }
@@ -40,7 +41,6 @@ static int take_flags(struct compile *compile, int argc, char **argv, int *ret_p
 	int paths = 1;
 	for (int i = 1; i < argc; i++) {
 		const char *value;
-		char *end;
 		if ((value = verb_value(argv, &i, "-k"))) {
 			compile->key = value;
 		} else if ((value = verb_value(argv, &i, "--emit"))) {
@@ -54,9 +54,7 @@ static int take_flags(struct compile *compile, int argc, char **argv, int *ret_p
 				return verb_cannot("--target wants a kernel version like 6.1, not '%s'", value);
 			compile->bundle.target = value;
 		} else if ((value = verb_value(argv, &i, "--policy-version"))) {
-			errno = 0;
-			compile->bundle.version = strtoll(value, &end, 10);
-			if (errno || *end || end == value || compile->bundle.version < 1)
+			if (!verb_number(value, 1, INT64_MAX, &compile->bundle.version))
 				return verb_cannot("--policy-version wants a whole number from 1, not '%s'", value);
 		} else if ((value = verb_value(argv, &i, "--budget"))) {
 			int code = take_budget(compile, value);

@@ -88,10 +88,8 @@ int verb_explain(const struct options *options, int argc, char **argv)
 		return verb_cannot("explain takes one code");
 	const char *digits = argv[1];
 	digits += toupper((unsigned char)digits[0]) == 'M';
-	char *end;
-	unsigned long code = strtoul(digits, &end, 10);
-	bool is_number = isdigit((unsigned char)*digits) && !*end && code <= UINT_MAX;
-	const struct diag_page *page = is_number ? diag_page(code) : NULL;
+	int64_t code;
+	const struct diag_page *page = verb_number(digits, 0, UINT_MAX, &code) ? diag_page((unsigned)code) : NULL;
 	if (!page)
 		return verb_cannot("no code '%s': `meshc explain` lists them", argv[1]);
 	if (json) {

@@ -24,7 +24,7 @@ struct testing {
 	bool model, kernel, watch, covers, suggests;
 	struct engine *engine;
 	struct coverage *coverage; /* NULL: not asked for (covers) */
-	long threshold;
+	int64_t threshold;
 	VEC(struct result) results;
 	size_t failed;
 };
@@ -268,17 +268,15 @@ static void print_results(const struct testing *testing)
 
 /* ---- The verb ----------------------------------------------------------------------------------- */
 
-/* Of the results: 0, 1, or 2 where nothing was checked. */
+/* Of the results: 0 or 1. */
 static int judge(const struct testing *testing)
 {
-	if (!testing->results.len)
-		return verb_cannot("no test has '%s' in its name: nothing was checked", testing->filter);
 	if (testing->failed)
 		return EXIT_NO;
 	if (!testing->coverage || coverage_percent(testing->coverage) >= (unsigned)testing->threshold)
 		return EXIT_YES;
-	fprintf(stderr, "meshc: coverage is %u %%, --threshold asks for %ld %%\n", coverage_percent(testing->coverage),
-		testing->threshold);
+	fprintf(stderr, "meshc: coverage is %u %%, --threshold asks for %d %%\n", coverage_percent(testing->coverage),
+		(int)testing->threshold);
 	return EXIT_NO;
 }
 
@@ -294,6 +292,8 @@ static int suggest_missing(struct testing *testing)
 
 static int report(struct testing *testing)
 {
+	if (testing->filter && !testing->results.len)
+		return verb_cannot("no test has '%s' in its name: nothing was checked", testing->filter);
 	if (testing->suggests)
 		return suggest_missing(testing);
 	print_results(testing);
@@ -367,7 +367,6 @@ static int take_flags(struct testing *testing, int argc, char **argv, int *ret_p
 	static const char *const engines[] = {"model", "kernel", "both"};
 	int paths = 0;
 	const char *value;
-	char *end;
 	for (int i = 1; i < argc; i++) {
 		if ((value = verb_value(argv, &i, "--engine"))) {
 			testing->model = strcmp(value, "kernel") != 0;
@@ -377,8 +376,7 @@ static int take_flags(struct testing *testing, int argc, char **argv, int *ret_p
 		} else if ((value = verb_value(argv, &i, "--filter"))) {
 			testing->filter = value;
 		} else if ((value = verb_value(argv, &i, "--threshold"))) {
-			testing->threshold = strtol(value, &end, 10);
-			if (*end || end == value || testing->threshold < 0 || testing->threshold > 100)
+			if (!verb_number(value, 0, 100, &testing->threshold))
 				return verb_cannot("--threshold wants percents, 0..100, not '%s'", value);
 			testing->covers = true;
 		} else if (strcmp(argv[i], "--coverage") == 0) {

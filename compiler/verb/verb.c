@@ -144,6 +144,14 @@ const char *verb_value(char **argv, int *i, const char *name)
 	return argv[*i][len] ? NULL : argv[++*i];
 }
 
+bool verb_number(const char *value, int64_t least, int64_t most, int64_t *ret_number)
+{
+	size_t digits = strspn(value, "0123456789");
+	errno = 0;
+	*ret_number = digits && !value[digits] ? strtoll(value, NULL, 10) : least - 1;
+	return !errno && *ret_number >= least && *ret_number <= most;
+}
+
 int verb_slurp(const char *path, size_t limit, char **ret_bytes, size_t *ret_len)
 {
 	FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");

@@ -45,6 +45,8 @@ int verb_unknown(const char *what, const char *word, const char *const *names, s
 /* Where argv[*i] is the flag NAME: its value (then *i stands at the last word taken), else NULL.
  * "--flag=value" and "--flag value" alike. */
 const char *verb_value(char **argv, int *i, const char *name);
+/* VALUE is a whole number from LEAST to MOST, in decimal digits and nothing else. */
+bool verb_number(const char *value, int64_t least, int64_t most, int64_t *ret_number);
 
 /* Reads a whole file of at most LIMIT bytes, "-" for standard input; malloc'd. 0, or 2 with a message. */
 int verb_slurp(const char *path, size_t limit, char **ret_bytes, size_t *ret_len);

@@ -246,9 +246,8 @@ static int take_header(json_t *request, const char *value)
 
 static int take_port(json_t *request, const char *value)
 {
-	char *end;
-	long port = strtol(value, &end, 10);
-	if (*end || end == value || port < 1 || port > 65535)
+	int64_t port;
+	if (!verb_number(value, 1, 65535, &port))
 		return verb_cannot("--port wants 1..65535, not '%s'", value);
 	json_object_set_new(request, "port", json_integer(port));
 	return EXIT_YES;

@@ -102,6 +102,20 @@ def flags_apart(folder):
         expect(f"explain {word}", code == 2 and not out and "no code" in err, f"exit {code} {err}")
 
 
+def numbers(folder):
+    """Digits, and nothing beside them: a number that is cut or guessed at is another one."""
+    for word in (" 5", "5 ", "+5", "0x5", "5.0", "", "18446744073709551621", "4294967301"):
+        for verb, flag in (("why", "--port"), ("test", "--threshold"), ("compile", "--budget"), ("compile", "--policy-version")):
+            if word == "4294967301" and flag == "--policy-version":
+                continue
+            code, out, err = folder.run(verb, f"{flag}={word}", "p.mesh")
+            expect(f"{verb} {flag}='{word}'", code == 2 and not out and err.startswith(f"meshc: {flag} wants"), f"exit {code} {err}")
+    for words in ([], ["--suggest"], ["--coverage"], ["-o", "none.txt"]):
+        code, out, err = folder.run("test", "--filter=none such", *words, "p.mesh")
+        expect(f"test --filter that fits nothing {words}", code == 2 and not out and "nothing was checked" in err, f"exit {code} {out} {err}")
+    expect("... writes no file", "none.txt" not in os.listdir(folder.path))
+
+
 def key_pairs(folder):
     """Both or none: the longest names have room for the one file, but not for the other."""
     code, out, err = folder.run("keygen", "-o", "-")
@@ -267,6 +281,7 @@ def run():
     why_codes(folder)
     why_texts(folder)
     flags_apart(folder)
+    numbers(folder)
     key_pairs(folder)
     odd_names(folder)
     why_requests(folder)
