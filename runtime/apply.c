@@ -408,15 +408,15 @@ static int close_node(struct node *node, struct why *why)
 /* The policy that was in force by the state folder, or none at all; never another, and never an open door. */
 static int restore(struct node *node, uint32_t active, const struct why *unknown, struct why *why)
 {
-	struct why problem = *unknown;
+	struct why problem = *unknown, nobody = {0};
 	const struct resident *closed = node_active(node);
 	if (!active && !problem.text[0])
 		return 0;
-	if (!closed && !people_known(node))
+	if (!closed && people_known(node, &nobody))
 		return why_set(why, -ENOENT,
-			       "%s cannot be read, and %s keeps none: a policy was in force here, and whom it is about "
-			       "is not known; put the inventory there, or remove that folder to start open",
-			       node->config->inventory, node->config->state);
+			       "a policy was in force here, and whom it is about is not known: %s, and %s keeps none; "
+			       "put the inventory there, or remove that folder to start open",
+			       nobody.text, node->config->state);
 	if (!problem.text[0] && !load_again(node, active, &problem))
 		return 0;
 	node->closed_problem = strdup(problem.text);

@@ -29,6 +29,7 @@ struct config {
 	const char *flow_log;  /* flow_log: a file to which flows are appended as JSON lines; NULL: none */
 	uint32_t generations;  /* generations: kept resident, 2..8, default 8 */
 	uint32_t endpoints;    /* sizes: endpoints: default 65536, 16..1048576 */
+	uint32_t kept;	       /* not read: addresses for which there is room, though `endpoints` is less */
 	uint32_t backends;     /* sizes: backends: default 65536 (two halves are used in turn) */
 	uint32_t services;     /* sizes: services: service (address, port, protocol), default 65536 */
 	uint32_t sockets;      /* sizes: sockets: exact and UDP flows, default 65536 */

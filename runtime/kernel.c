@@ -32,6 +32,11 @@ const char *const kernel_policy_names[KERNEL_POLICY_COUNT] = {
 
 enum { OWN, SHARED };
 
+uint32_t kernel_addresses(const struct config *config)
+{
+	return config->kept > config->endpoints ? config->kept : config->endpoints;
+}
+
 uint32_t kernel_map_entries(const struct config *config, enum kernel_map i)
 {
 	const uint32_t entries[KERNEL_MAP_COUNT] = {

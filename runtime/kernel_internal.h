@@ -12,8 +12,8 @@
 /* MAP(name, who, size): who binds it, and which size of the configuration it has (0: the object's). */
 #define KERNEL_MAPS(MAP)                                                                                               \
 	MAP(control, SHARED, 0)                                                                                        \
-	MAP(peers4, SHARED, peers_buckets(config->endpoints))                                                          \
-	MAP(peers6, SHARED, config->endpoints)                                                                         \
+	MAP(peers4, SHARED, peers_buckets(kernel_addresses(config)))                                                   \
+	MAP(peers6, SHARED, kernel_addresses(config))                                                                  \
 	MAP(netns, SHARED, 0)                                                                                          \
 	MAP(exact, SHARED, config->sockets)                                                                            \
 	MAP(flows, SHARED, config->sockets)                                                                            \
@@ -174,6 +174,8 @@ const void *carried_policy(size_t *ret_len);
 
 /* ---- IPv4 addresses (peers.c) ------------------------------------------------------------------- */
 
+/* How many addresses there is room for. */
+uint32_t kernel_addresses(const struct config *config);
 /* How many buckets hold ENDPOINTS addresses. */
 uint32_t peers_buckets(uint32_t endpoints);
 int peers_map(int map, struct peers *ret_peers);

@@ -254,7 +254,7 @@ static int open_kernel(struct node *node, struct why *why)
 	return 0;
 }
 
-int node_start(struct node *node, const struct config *config, struct why *why)
+int node_start(struct node *node, struct config *config, struct why *why)
 {
 	*node = (struct node){.config = config,
 			      .lock = -1,
@@ -273,6 +273,7 @@ int node_start(struct node *node, const struct config *config, struct why *why)
 	if (config->flow_log && !(node->flows.file = fopen(config->flow_log, "ae")))
 		return why_set(why, -errno, "%s: %s", config->flow_log, strerror(errno));
 	r = control_create(config, node->loop, take_request, node, &node->control, why);
+	config->kept = people_kept(node);
 	if (!r)
 		r = open_kernel(node, why);
 	if (!r)

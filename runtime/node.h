@@ -113,7 +113,7 @@ struct node {
 };
 
 /* node.c */
-int node_start(struct node *node, const struct config *config, struct why *why);
+int node_start(struct node *node, struct config *config, struct why *why);
 int node_run(struct node *node);
 void node_stop(struct node *node);
 /* The slot in force, or NULL. */
@@ -134,10 +134,12 @@ void offer_close(struct offer *offer);
 
 /* people.c: the inventory, and what it means to the kernel */
 int node_read_inventory(struct node *node, struct why *why);
-/* The inventory at the start of meshd: where it cannot be read, what is kept of the last one. */
+/* The inventory at the start of meshd: where it cannot be read or does not fit, what is kept of the last one. */
 void node_start_people(struct node *node);
-/* There is something of either. */
-bool people_known(struct node *node);
+/* 0: whom a policy is about can be told, at least by address. */
+int people_known(struct node *node, struct why *why);
+/* How many addresses are kept, however few `sizes` has room for. */
+uint32_t people_kept(struct node *node);
 int node_publish(struct node *node, struct why *why);
 int node_publish_one(struct node *node, struct resident *resident, const struct bundle *bundle, struct why *why);
 void node_watch_inventory(struct node *node);

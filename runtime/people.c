@@ -103,12 +103,12 @@ static void stamp_all(const char *path, char *ret_stamp, size_t size)
 
 /* ---- Reading ----------------------------------------------------------------------------------------- */
 
-static const char *name_of_node(struct node *node)
+static const char *name_of_node(struct node *node, const struct inventory *inventory)
 {
 	if (node->config->node)
 		return node->config->node;
-	if (node->inventory && node->inventory->node)
-		return node->inventory->node;
+	if (inventory->node)
+		return inventory->node;
 	if (gethostname(node->name, sizeof(node->name) - 1))
 		node->name[0] = 0;
 	return node->name;
@@ -132,17 +132,37 @@ static int load_endpoints(struct node *node, struct registry *registry, struct w
 	return registry_load(registry, path, why);
 }
 
-static int take(struct node *node, struct why *why)
+/* Numbers for the inventory at hand, told to the kernel. */
+static int tell(struct node *node, struct why *why)
 {
 	int64_t next_ms = 0;
-	int r = registry_update(&node->registry, node->config, node->inventory, name_of_node(node), loop_now_ms(),
-				&next_ms, why);
+	int r = registry_update(&node->registry, node->config, node->inventory, name_of_node(node, node->inventory),
+				loop_now_ms(), &next_ms, why);
 	if (r)
 		return r;
 	loop_timer(node->loop, next_ms, on_quarantine_end, node);
-	r = node_publish(node, why);
+	return node_publish(node, why);
+}
+
+static void settle(struct node *node)
+{
 	node_find_places(node);
 	node_save_people(node);
+}
+
+static int take(struct node *node, struct why *why)
+{
+	int r = tell(node, why);
+	if (!r)
+		settle(node);
+	return r;
+}
+
+/* What is in force already stays, though not all of it can be told. */
+static int take_again(struct node *node, struct why *why)
+{
+	int r = tell(node, why);
+	settle(node);
 	return r;
 }
 
@@ -151,7 +171,7 @@ static void on_quarantine_end(void *context, uint32_t events)
 	struct node *node = context;
 	struct why why = {0};
 	(void)events;
-	if (take(node, &why))
+	if (take_again(node, &why))
 		node_say("%s", why.text);
 }
 
@@ -159,6 +179,17 @@ static void note_problem(struct node *node, const struct why *why)
 {
 	free(node->inventory_problem);
 	node->inventory_problem = why ? strdup(why->text) : NULL;
+}
+
+/* Of what cannot be in force where nothing was nothing stays: numbers are as they were kept. Over pins the kernel
+ * has them. */
+static void forget(struct node *node)
+{
+	inventory_release(node->inventory);
+	node->inventory = NULL;
+	registry_release(&node->registry);
+	if (!node->adopted)
+		load_endpoints(node, &node->registry, NULL);
 }
 
 int node_read_inventory(struct node *node, struct why *why)
@@ -189,7 +220,9 @@ int node_read_inventory(struct node *node, struct why *why)
 		struct why again = {0};
 		node->inventory = old;
 		inventory_release(fresh);
-		take(node, &again);
+		take_again(node, &again);
+	} else if (r) {
+		forget(node);
 	} else if (old) {
 		inventory_release(old);
 	}
@@ -204,24 +237,59 @@ int node_read_inventory(struct node *node, struct why *why)
 
 /* ---- At the start ------------------------------------------------------------------------------------- */
 
-bool people_known(struct node *node)
+/* Numbers for INVENTORY, which is released, and nothing else of it. */
+static int number_alone(struct node *node, struct inventory *inventory, struct registry *registry, struct why *why)
 {
-	struct inventory *inventory = NULL;
-	struct registry registry = {0};
-	bool known = !inventory_read(node->config->inventory, &inventory, NULL) ||
-		     !people_recall(node, &inventory, NULL) ||
-		     (!load_endpoints(node, &registry, NULL) && registry.len > 1);
-	if (inventory)
-		inventory_release(inventory);
-	registry_release(&registry);
-	return known;
+	int64_t next_ms;
+	int r = registry_update(registry, node->config, inventory, name_of_node(node, inventory), loop_now_ms(),
+				&next_ms, why);
+	for (uint32_t i = 1; i < registry->len; i++)
+		registry->at[i].workload = NULL;
+	inventory_release(inventory);
+	return r;
 }
 
-/* Without one: the addresses are known, and of whom. To a policy that is nobody, so it denies them. */
-static int start_by_addresses(struct node *node, struct why *why)
+/* The addresses of the last inventory, and of whom, as they were kept; else those of one that can be read. */
+static int number_addresses(struct node *node, struct registry *registry, struct why *why)
 {
-	int r = load_endpoints(node, &node->registry, why);
-	return r ? r : kernel_publish_peers(node->kernel, &node->registry, why);
+	struct inventory *inventory = NULL;
+	if (!load_endpoints(node, registry, NULL) && registry->len > 1)
+		return 0;
+	registry_release(registry);
+	if (!people_recall(node, &inventory, NULL) && !number_alone(node, inventory, registry, NULL))
+		return 0;
+	int r = inventory_read(node->config->inventory, &inventory, why);
+	return r ? r : number_alone(node, inventory, registry, why);
+}
+
+int people_known(struct node *node, struct why *why)
+{
+	struct registry registry = {0};
+	int r = number_addresses(node, &registry, why);
+	registry_release(&registry);
+	return r;
+}
+
+uint32_t people_kept(struct node *node)
+{
+	struct registry registry = {0};
+	uint32_t count = 0;
+	load_endpoints(node, &registry, NULL);
+	for (uint32_t i = 1; i < registry.len; i++)
+		count += registry.at[i].owner != NULL;
+	registry_release(&registry);
+	return count;
+}
+
+/* Without one that can be in force: addresses are known, and of whom. To a policy that is nobody, so it denies them. */
+static void start_by_addresses(struct node *node)
+{
+	struct why why = {0};
+	registry_release(&node->registry);
+	int r = number_addresses(node, &node->registry, &why);
+	if (!r)
+		r = kernel_publish_peers(node->kernel, &node->registry, &why);
+	node_say("inventory: %s", r ? why.text : "what has the addresses of the last one is denied");
 }
 
 void node_start_people(struct node *node)
@@ -230,16 +298,18 @@ void node_start_people(struct node *node)
 	if (!node_read_inventory(node, &why))
 		return;
 	node_say("inventory: %s", why.text);
-	if (node->inventory)
-		return;
-	int r = people_recall(node, &node->inventory, &kept);
-	if (!r) {
-		load_endpoints(node, &node->registry, NULL);
-		r = take(node, &kept);
-		node_say("inventory: as it was read last%s%s", r ? ": " : "", r ? kept.text : "");
-	} else if (!node->adopted && !start_by_addresses(node, &kept)) {
-		node_say("inventory: %s; what has the addresses of the last one is denied", kept.text);
+	if (!people_recall(node, &node->inventory, &kept)) {
+		if (!node->registry.len)
+			load_endpoints(node, &node->registry, NULL);
+		if (!take(node, &kept)) {
+			node_say("inventory: as it was read last");
+			return;
+		}
+		forget(node);
 	}
+	node_say("inventory, as it was read last: %s", kept.text);
+	if (!node->adopted)
+		start_by_addresses(node);
 }
 
 /* ---- Watching ---------------------------------------------------------------------------------------- */

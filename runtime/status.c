@@ -167,7 +167,7 @@ static void add_no_inventory(json_t *problems, const struct node *node)
 	const char *meanwhile = node->adopted	     ? "what is pinned goes on"
 				: node->registry.len ? "what has an address of the last one is denied"
 						     : "nobody is enrolled";
-	json_array_append_new(problems, json_sprintf("no inventory was read yet, %s: %s", meanwhile,
+	json_array_append_new(problems, json_sprintf("no inventory is in force, %s: %s", meanwhile,
 						     node->inventory_problem ? node->inventory_problem : "?"));
 }
 

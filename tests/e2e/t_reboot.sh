@@ -93,10 +93,10 @@ node_stop_meshd
 rm "$NODE/state/inventory.json"
 node_meshd || give_up start "meshd does not start again"
 expect "a restart without either: what is pinned goes on" "enforcing ok refused ok" "$(status 's["state"]') $(asked)"
-expect_true "... which is a problem" "$(status 's["problems"]')" eval 'meshd_ask status | grep -q "PROBLEM no inventory was read yet, what is pinned goes on"'
+expect_true "... which is a problem" "$(status 's["problems"]')" eval 'meshd_ask status | grep -q "PROBLEM no inventory is in force, what is pinned goes on"'
 reboot true
 expect "that is not kept either: whoever had an address is denied" "enforcing timeout timeout ok" "$(status 's["state"]') $(asked)"
-expect_true "... which is a problem" "$(status 's["problems"]')" eval 'meshd_ask status | grep -q "PROBLEM no inventory was read yet, what has an address"'
+expect_true "... which is a problem" "$(status 's["problems"]')" eval 'meshd_ask status | grep -q "PROBLEM no inventory is in force, what has an address"'
 before=$(status 's["epoch"], s["inventory"]["problem"]')
 mv "$NODE/inventory.away" "$NODE/inventory.json"
 inventory_taken "$before"
@@ -113,5 +113,56 @@ expect_true "... says what to do" "$(cat "$NODE/log/refused")" grep -q "put the 
 mv "$NODE/inventory.away" "$NODE/inventory.json"
 node_meshd
 expect "the inventory is back: all is well" "enforcing ok refused ok" "$(status 's["state"]') $(asked)"
+
+# ---- An inventory that does not fit --------------------------------------------------------------------
+# A service address with two meanings: it can be read, and not be in force.
+policy p 2 <<<"${text/tcp 8080;/tcp 8080; address 10.96.0.1;} allow ask-web: from client to web;"
+apply p
+says() { meshd_ask status >"$NODE/log/status"; grep -q "$1" "$NODE/log/status"; }
+contradict() {
+	people_json | SERVICES='{"namespace": "shop", "name": "web", "addresses": ["10.96.0.1"], "ports": [{"port": 8080, "target": 9}]}' inventory_json >"$NODE/inventory.json"
+}
+people_json() {
+	echo shop client app=client 10.77.0.11,fd77::11
+	echo shop web app=web 10.77.0.21,fd77::21
+	for n in $(seq 100 "${1:-100}"); do echo "shop web-$n app=web 10.77.0.$n,fd77::$n"; done
+}
+refused() { # NAME WORDS
+	expect_true "$1: the last good one is in force" "$(status 's["problems"]')" says "^PROBLEM the inventory was refused, the last good one is in force: .*$2"
+	expect "... which is so" "enforcing ok refused ok" "$(status 's["state"]') $(asked)"
+}
+reboot contradict
+refused "a contradiction at the start" "10.96.0.1"
+node_stop_meshd -KILL
+node_meshd || give_up start "meshd does not start again"
+refused "... and at a restart" "10.96.0.1"
+denied() { # NAME WORDS: nobody of the inventory is anybody
+	expect_true "$1: nothing is in force, and status says so" "$(status 's["problems"]')" says "^PROBLEM no inventory is in force, what has an address of the last one is denied: .*$2"
+	expect "... which is so" "enforcing timeout timeout ok" "$(status 's["state"]') $(asked)"
+	for n in 21 120; do
+		ask outside tcp "fd77::$n" 8080 timeout=0.3
+		expect "... of every address: fd77::$n" timeout "$OUTCOME"
+	done
+}
+workload late 120
+serve late late tcp:8080
+people_json 140 | inventory
+expect "more of them" "enforcing ok refused ok" "$(status 's["state"]') $(asked)"
+cp "$NODE/meshd.yaml" "$NODE/good.yaml"
+lower() { echo "sizes: {$1: 16}" >>"$NODE/meshd.yaml"; }
+for size in backends endpoints; do
+	reboot lower $size
+	denied "fewer $size than there were" "$size"
+	node_stop_meshd
+	node_meshd || give_up start "meshd does not start again"
+	expect_true "... started again: what is pinned goes on" "$(status 's["problems"]')" says "^PROBLEM no inventory is in force, what is pinned goes on: .*$size"
+	expect "... and is as closed as before" "enforcing timeout timeout ok" "$(status 's["state"]') $(asked)"
+	people_json | inventory
+	[ $size = endpoints ] || expect "... one that fits heals it" "enforcing ok refused ok" "$(status 's["state"]') $(asked)"
+	cp "$NODE/good.yaml" "$NODE/meshd.yaml"
+	people_json 140 >"$NODE/more"
+	reboot eval 'inventory_json <"$NODE/more" >"$NODE/inventory.json"'
+	expect "... and so does the size" "enforcing ok refused ok 0" "$(status 's["state"]') $(asked) $(meshd_ask status --check >/dev/null; echo $?)"
+done
 reboot rm -r "$NODE/state"
 expect "the state folder was removed: a fresh node, open" "no policy ok ok ok" "$(status 's["state"]') $(asked)"
