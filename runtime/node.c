@@ -321,6 +321,7 @@ void node_stop(struct node *node)
 		inventory_release(node->inventory);
 	registry_release(&node->registry);
 	free(node->inventory_problem);
+	free(node->people_problem);
 	free(node->closed_problem);
 	free(node->watch_problem);
 	free(node->watch_folder_problem);

@@ -91,6 +91,7 @@ struct node {
 	char *closed_problem;	/* why the policy that was in force is not; NULL: it is, or there was none */
 	struct inventory *inventory;
 	char *inventory_problem; /* why the last reading was refused; NULL: it was not */
+	char *people_problem;	 /* why what of the inventory is in force could not be told anew; NULL: it was */
 	char inventory_stamp[256];
 	long long inventory_s;
 	struct registry registry;

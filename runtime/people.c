@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { RETRY_MS = 2000 };
+
 /* ---- Publishing ------------------------------------------------------------------------------------- */
 
 static void keep_conflicts(struct resident *resident, const struct view *view)
@@ -150,41 +152,48 @@ static void settle(struct node *node)
 	node_save_people(node);
 }
 
+/* WHY: NULL where there is none. */
+static void note(char **problem, const struct why *why)
+{
+	free(*problem);
+	*problem = why ? strdup(why->text) : NULL;
+}
+
 static int take(struct node *node, struct why *why)
 {
 	int r = tell(node, why);
-	if (!r)
-		settle(node);
-	return r;
+	if (r)
+		return r;
+	settle(node);
+	note(&node->people_problem, NULL);
+	return 0;
 }
 
-/* What is in force already stays, though not all of it can be told. */
-static int take_again(struct node *node, struct why *why)
+/* What is in force already stays; what of it cannot be told now is told later. */
+static void take_again(struct node *node)
 {
-	int r = tell(node, why);
+	struct why why = {0};
+	int r = tell(node, &why);
 	settle(node);
-	return r;
+	if (r) {
+		if (!node->people_problem)
+			node_say("inventory: %s", why.text);
+		loop_timer(node->loop, loop_now_ms() + RETRY_MS, on_quarantine_end, node);
+	}
+	note(&node->people_problem, r ? &why : NULL);
 }
 
 static void on_quarantine_end(void *context, uint32_t events)
 {
-	struct node *node = context;
-	struct why why = {0};
 	(void)events;
-	if (take_again(node, &why))
-		node_say("%s", why.text);
-}
-
-static void note_problem(struct node *node, const struct why *why)
-{
-	free(node->inventory_problem);
-	node->inventory_problem = why ? strdup(why->text) : NULL;
+	take_again(context);
 }
 
 /* Of what cannot be in force where nothing was nothing stays: numbers are as they were kept. Over pins the kernel
  * has them. */
 static void forget(struct node *node)
 {
+	loop_timer(node->loop, 0, on_quarantine_end, node);
 	inventory_release(node->inventory);
 	node->inventory = NULL;
 	registry_release(&node->registry);
@@ -199,7 +208,7 @@ int node_read_inventory(struct node *node, struct why *why)
 	stamp_all(node->config->inventory, node->inventory_stamp, sizeof(node->inventory_stamp));
 	int r = inventory_read(node->config->inventory, &fresh, why);
 	if (r) {
-		note_problem(node, why);
+		note(&node->inventory_problem, why);
 		return r;
 	}
 	if (old && old->workloads.len && !fresh->workloads.len) {
@@ -208,7 +217,7 @@ int node_read_inventory(struct node *node, struct why *why)
 			    "to mean it",
 			    node->config->inventory, old->workloads.len);
 		inventory_release(fresh);
-		note_problem(node, why);
+		note(&node->inventory_problem, why);
 		return r;
 	}
 	if (!old && !node->registry.len)
@@ -217,16 +226,15 @@ int node_read_inventory(struct node *node, struct why *why)
 	r = take(node, why);
 	if (r && old) {
 		/* What was in force stays: numbers were not touched, or are given back by reading it again. */
-		struct why again = {0};
 		node->inventory = old;
 		inventory_release(fresh);
-		take_again(node, &again);
+		take_again(node);
 	} else if (r) {
 		forget(node);
 	} else if (old) {
 		inventory_release(old);
 	}
-	note_problem(node, r ? why : NULL);
+	note(&node->inventory_problem, r ? why : NULL);
 	if (!r) {
 		node->inventory_s = time(NULL);
 		people_keep(node);

@@ -187,6 +187,9 @@ static json_t *problems_json(struct node *node)
 	if (node->inventory_problem && node->inventory)
 		add_problem(problems, "the inventory was refused, the last good one is in force: %s",
 			    node->inventory_problem);
+	if (node->people_problem)
+		add_problem(problems, "the inventory in force could not be told anew, which is tried again: %s",
+			    node->people_problem);
 	if (!node->inventory)
 		add_no_inventory(problems, node);
 	if (node->watch_folder_problem)

@@ -133,6 +133,17 @@ expect_refused "as a destination it is denied" client tcp 10.77.0.12 8080
 expect_true "by the name conflict" "$(last_flow)" flows_have "f['rule'] == 'conflict'"
 people </dev/null
 node_wait eval '[ "$(status "s[\"inventory\"][\"quarantined\"]")" = 0 ]'
+# A quarantine ends while the bundle in force cannot be read.
+people <<<'shop gone app=client 10.77.0.98'
+people </dev/null
+mkdir "$NODE/away"
+mv "$NODE"/state/slot-*.o "$NODE/away/"
+untold() { status 's["problems"]' | grep -q "inventory in force could not be told anew, which is tried again: the bundle of slot"; }
+node_wait untold
+expect_true "the end of a quarantine that cannot be told: a problem" "$(status 's["problems"]')" untold
+mv "$NODE"/away/slot-*.o "$NODE/state/"
+node_wait meshd_ask status --check
+expect "... which is tried again: over" "0 0" "$(meshd_ask status --check >/dev/null 2>&1; echo $?) $(status 's["inventory"]["quarantined"]')"
 
 # ---- Full maps -------------------------------------------------------------------------------------------
 # 16 exact entries: host processes are `node` by them. The 17th is nobody, and closed.
