@@ -150,14 +150,13 @@ static int read_bundle(int fd, void **ret_bytes, size_t *ret_len, struct why *wh
 	return 0;
 }
 
-/* Loads, proves and fills a slot; nothing enforces it yet. */
-static int prepare(struct node *node, uint32_t slot, const struct offer *offer, struct resident *fresh, json_t *answer,
+/* Loads, proves, fills and keeps it: whatever can be wrong with a bundle. It has no slot yet. */
+static int prepare(struct node *node, const struct offer *offer, struct resident *fresh, json_t *answer,
 		   struct why *why)
 {
 	int64_t start = now_us();
 	uint32_t count = 0;
-	int r = kernel_load(node->kernel, offer->bytes, offer->len, node->next_generation, slot, &fresh->generation,
-			    why);
+	int r = kernel_load(node->kernel, offer->bytes, offer->len, node->next_generation, &fresh->generation, why);
 	if (r)
 		return r;
 	node->next_generation++;
@@ -167,6 +166,8 @@ static int prepare(struct node *node, uint32_t slot, const struct offer *offer, 
 	int64_t proved = now_us();
 	if (!r && node->inventory)
 		r = node_publish_one(node, fresh, &offer->bundle, why);
+	if (!r)
+		r = state_keep_bundle(node, offer->bytes, offer->len, why);
 	if (r)
 		return r;
 	json_object_set_new(answer, "generation", json_integer(fresh->generation->number));
@@ -228,19 +229,29 @@ static void describe_switch(struct node *node, json_t *answer)
 		node_say("warning: %s", missing);
 }
 
+/* The oldest generation gives way to one that is prepared. Its bundle goes after its programs and before the new ones:
+ * a generation that is pinned has a bundle of its own, or none, whenever meshd is killed. */
+static int take_slot(struct node *node, uint32_t slot, const struct resident *fresh, struct why *why)
+{
+	int r = free_slot(node, slot);
+	if (r)
+		return why_set(why, r, "slot %u cannot be freed: %s", slot, strerror(-r));
+	r = state_place_bundle(node, slot, why);
+	return r ? r : kernel_place(node->kernel, fresh->generation, slot, why);
+}
+
 /* Takes OFFER over into a slot and switches. */
 static int install(struct node *node, const struct offer *offer, json_t *answer, struct why *why)
 {
 	struct resident fresh = {0};
 	uint32_t slot = choose_slot(node);
-	int r = slot == MESH_GENERATIONS ? -EBUSY : free_slot(node, slot);
-	if (r)
-		return why_set(why, r, "no slot is free: %s", strerror(-r));
-	r = resident_describe(&fresh, &offer->bundle);
+	if (slot == MESH_GENERATIONS)
+		return why_set(why, -EBUSY, "no slot is free");
+	int r = resident_describe(&fresh, &offer->bundle);
 	if (!r)
-		r = prepare(node, slot, offer, &fresh, answer, why);
+		r = prepare(node, offer, &fresh, answer, why);
 	if (!r)
-		r = state_save_bundle(node, slot, offer->bytes, offer->len, why);
+		r = take_slot(node, slot, &fresh, why);
 	if (r) {
 		if (fresh.generation)
 			kernel_unload(node->kernel, fresh.generation);

@@ -149,63 +149,6 @@ static void load_apart(void *context, struct apart *ret)
 	ret->result = policy_load(loading->kernel, loading->elf, loading->len, loading->number, &ret->why);
 }
 
-int kernel_load(struct kernel *kernel, const void *elf, size_t len, uint32_t number, uint32_t slot,
-		struct generation **ret_generation, struct why *why)
-{
-	struct pin_path made = pin_path(kernel->config, "/gen/new"), place = pin_path(kernel->config, "/gen/%u", slot);
-	if (slot >= MESH_GENERATIONS || !number)
-		return why_set(why, -EINVAL, "no such slot or generation: %u, %u", slot, number);
-	if (kernel->control->active == slot + 1)
-		return why_set(why, -EBUSY, "slot %u is active", slot);
-	if (pin_exists(place.text))
-		return why_set(why, -EEXIST, "slot %u holds a generation", slot);
-	pin_remove(made.text); /* of a load that was cut off */
-	void *copy = elf_with_number(elf, len, number);
-	if (!copy)
-		return why_set(why, -EINVAL, "the bundle has no object \"config\" in .rodata");
-	struct loading loading = {kernel, copy, len, number};
-	int r = apart_run(load_apart, &loading, NULL, why);
-	free(copy);
-	if (!r && rename(made.text, place.text))
-		r = why_set(why, -errno, "%s: %s", place.text, strerror(errno));
-	if (!r)
-		r = kernel_adopt(kernel, slot, ret_generation, why);
-	if (r) {
-		for (int i = 0; i < KERNEL_POLICY_COUNT; i++)
-			bpf_map_delete_elem(kernel_jump(kernel, i), &slot);
-		pin_remove(made.text);
-		pin_remove(place.text);
-	}
-	return r;
-}
-
-/* A folder in its place says what it is: nothing else of it would tell. */
-static struct pin_path closed_path(const struct kernel *kernel, uint32_t slot)
-{
-	return pin_path(kernel->config, "/gen/%u/closed", slot);
-}
-
-int kernel_load_closed(struct kernel *kernel, uint32_t number, uint32_t slot, struct generation **ret_generation,
-		       struct why *why)
-{
-	size_t len;
-	const void *elf = carried_policy(&len);
-	struct generation *generation;
-	int r = kernel_load(kernel, elf, len, number, slot, &generation, why);
-	if (r)
-		return r;
-	r = pin_make_folder(closed_path(kernel, slot).text);
-	if (r) {
-		why_set(why, r, "%s: %s", closed_path(kernel, slot).text, strerror(-r));
-		kernel_unload(kernel, generation);
-		generation_release(generation);
-		return r;
-	}
-	generation->is_closed = true;
-	*ret_generation = generation;
-	return 0;
-}
-
 /* ---- Adopting ------------------------------------------------------------------------------------ */
 
 /* "memlock:" of /proc/self/fdinfo: what the kernel charges for a map or program. */
@@ -223,11 +166,32 @@ static uint64_t fd_memory(int fd)
 	return bytes;
 }
 
+/* What is loaded lies beside the slots, until it has one. */
+static struct pin_path generation_path(const struct kernel *kernel, uint32_t slot)
+{
+	return slot < MESH_GENERATIONS ? pin_path(kernel->config, "/gen/%u", slot)
+				       : pin_path(kernel->config, "/gen/new");
+}
+
+/* A folder in its place says what it is: nothing else of it would tell. */
+static struct pin_path closed_path(const struct kernel *kernel, uint32_t slot)
+{
+	return pin_path(kernel->config, "/gen/%u/closed", slot);
+}
+
+static int open_pin(const struct kernel *kernel, uint32_t slot, const char *name)
+{
+	struct pin_path path = generation_path(kernel, slot);
+	size_t len = strlen(path.text);
+	snprintf(path.text + len, sizeof(path.text) - len, "/%s", name);
+	return bpf_obj_get(path.text);
+}
+
 static int adopt_map(struct kernel *kernel, uint32_t slot, const char *name, struct generation *generation, int *ret_fd,
 		     uint32_t *ret_entries)
 {
 	struct bpf_map_info info;
-	int fd = bpf_obj_get(pin_path(kernel->config, "/gen/%u/%s", slot, name).text);
+	int fd = open_pin(kernel, slot, name);
 	if (fd < 0)
 		return fd;
 	int r = object_map_info(fd, &info);
@@ -245,7 +209,7 @@ static int adopt_about(struct kernel *kernel, uint32_t slot, struct generation *
 {
 	struct about about = {0};
 	__u32 zero = 0;
-	int fd = bpf_obj_get(pin_path(kernel->config, "/gen/%u/about", slot).text);
+	int fd = open_pin(kernel, slot, "about");
 	if (fd < 0)
 		return fd;
 	int r = bpf_map_lookup_elem(fd, &zero, &about);
@@ -254,21 +218,34 @@ static int adopt_about(struct kernel *kernel, uint32_t slot, struct generation *
 	return r;
 }
 
-/* Into its jump table: again on adoption, where an entry that was lost is put back. */
 static int adopt_program(struct kernel *kernel, uint32_t slot, enum kernel_policy i, struct generation *generation)
 {
 	struct bpf_prog_info info = {0};
 	__u32 len = sizeof(info);
-	int fd = bpf_obj_get(pin_path(kernel->config, "/gen/%u/%s", slot, kernel_policy_names[i]).text);
+	int fd = open_pin(kernel, slot, kernel_policy_names[i]);
 	if (fd < 0)
 		return fd;
 	int r = bpf_obj_get_info_by_fd(fd, &info, &len);
-	if (!r)
-		r = bpf_map_update_elem(kernel_jump(kernel, i), &slot, &fd, BPF_ANY);
 	generation->instructions += info.verified_insns;
 	generation->bytes += fd_memory(fd);
 	generation->programs++;
 	close(fd);
+	return r;
+}
+
+/* Its programs into their jump tables: again on adoption, where an entry that was lost is put back. */
+static int fill_slot(struct kernel *kernel, struct generation *generation, uint32_t slot)
+{
+	int r = 0;
+	generation->slot = slot;
+	for (int i = 0; !r && i < KERNEL_POLICY_COUNT; i++) {
+		int fd = open_pin(kernel, slot, kernel_policy_names[i]);
+		if (fd < 0)
+			return fd;
+		r = bpf_map_update_elem(kernel_jump(kernel, i), &slot, &fd, BPF_ANY);
+		close(fd);
+	}
+	kernel->control->generations[slot] = generation->number;
 	return r;
 }
 
@@ -319,22 +296,85 @@ static int adopt_all(struct kernel *kernel, uint32_t slot, struct generation *ge
 	return 0;
 }
 
-int kernel_adopt(struct kernel *kernel, uint32_t slot, struct generation **ret_generation, struct why *why)
+static int generation_open(struct kernel *kernel, uint32_t slot, struct generation **ret_generation, struct why *why)
 {
-	struct pin_path place = pin_path(kernel->config, "/gen/%u", slot);
-	if (slot >= MESH_GENERATIONS || !pin_exists(place.text))
-		return why_set(why, -ENOENT, "slot %u is empty", slot);
 	struct generation *generation = calloc(1, sizeof(*generation));
 	if (!generation)
 		return why_set(why, -ENOMEM, "out of memory");
 	*generation = (struct generation){
 		.slot = slot, .classes = -1, .vips = -1, .sets = -1, .backends = -1, .hits = -1, .ids = -1};
 	int r = adopt_all(kernel, slot, generation);
+	if (!r && slot < MESH_GENERATIONS)
+		r = fill_slot(kernel, generation, slot);
 	if (r) {
 		generation_release(generation);
-		return why_set(why, r == -ENOENT ? -EUCLEAN : r, "%s: %s", place.text, strerror(-r));
+		return why_set(why, r == -ENOENT ? -EUCLEAN : r, "%s: %s", generation_path(kernel, slot).text,
+			       strerror(-r));
 	}
-	kernel->control->generations[slot] = generation->number;
+	*ret_generation = generation;
+	return 0;
+}
+
+int kernel_adopt(struct kernel *kernel, uint32_t slot, struct generation **ret_generation, struct why *why)
+{
+	if (slot >= MESH_GENERATIONS || !pin_exists(generation_path(kernel, slot).text))
+		return why_set(why, -ENOENT, "slot %u is empty", slot);
+	return generation_open(kernel, slot, ret_generation, why);
+}
+
+/* ---- New ones ------------------------------------------------------------------------------------ */
+
+int kernel_load(struct kernel *kernel, const void *elf, size_t len, uint32_t number, struct generation **ret_generation,
+		struct why *why)
+{
+	struct pin_path made = generation_path(kernel, MESH_GENERATIONS);
+	if (!number)
+		return why_set(why, -EINVAL, "no such generation: %u", number);
+	pin_remove(made.text); /* of a load that was cut off */
+	void *copy = elf_with_number(elf, len, number);
+	if (!copy)
+		return why_set(why, -EINVAL, "the bundle has no object \"config\" in .rodata");
+	struct loading loading = {kernel, copy, len, number};
+	int r = apart_run(load_apart, &loading, NULL, why);
+	free(copy);
+	if (!r)
+		r = generation_open(kernel, MESH_GENERATIONS, ret_generation, why);
+	if (r)
+		pin_remove(made.text);
+	return r;
+}
+
+int kernel_place(struct kernel *kernel, struct generation *generation, uint32_t slot, struct why *why)
+{
+	struct pin_path made = generation_path(kernel, generation->slot), place = generation_path(kernel, slot);
+	if (slot >= MESH_GENERATIONS)
+		return why_set(why, -EINVAL, "no such slot: %u", slot);
+	if (kernel->control->active == slot + 1)
+		return why_set(why, -EBUSY, "slot %u is active", slot);
+	if (pin_exists(place.text))
+		return why_set(why, -EEXIST, "slot %u holds a generation", slot);
+	int r = rename(made.text, place.text) ? -errno : fill_slot(kernel, generation, slot);
+	return r ? why_set(why, r, "%s: %s", place.text, strerror(-r)) : 0;
+}
+
+int kernel_load_closed(struct kernel *kernel, uint32_t number, uint32_t slot, struct generation **ret_generation,
+		       struct why *why)
+{
+	size_t len;
+	const void *elf = carried_policy(&len);
+	struct generation *generation;
+	int r = kernel_load(kernel, elf, len, number, &generation, why);
+	if (r)
+		return r;
+	r = kernel_place(kernel, generation, slot, why);
+	if (!r && (r = pin_make_folder(closed_path(kernel, slot).text)))
+		why_set(why, r, "%s: %s", closed_path(kernel, slot).text, strerror(-r));
+	if (r) {
+		kernel_unload(kernel, generation);
+		generation_release(generation);
+		return r;
+	}
+	generation->is_closed = true;
 	*ret_generation = generation;
 	return 0;
 }
@@ -360,10 +400,10 @@ int kernel_unload(struct kernel *kernel, struct generation *generation)
 	__u32 slot = generation->slot;
 	if (kernel->control->active == slot + 1)
 		return -EBUSY;
-	for (int i = 0; i < KERNEL_POLICY_COUNT; i++) {
+	for (int i = 0; slot < MESH_GENERATIONS && i < KERNEL_POLICY_COUNT; i++) {
 		int r = bpf_map_delete_elem(kernel_jump(kernel, i), &slot);
 		if (r && r != -ENOENT)
 			return r;
 	}
-	return pin_remove(pin_path(kernel->config, "/gen/%u", slot).text);
+	return pin_remove(generation_path(kernel, slot).text);
 }

@@ -59,7 +59,7 @@ uint64_t kernel_stat(struct kernel *kernel, enum mesh_stat stat);
 /* ---- Generations ---------------------------------------------------------------------------- */
 
 struct generation {
-	uint32_t number, slot;
+	uint32_t number, slot;			      /* slot: MESH_GENERATIONS where it has none yet */
 	int classes, vips, sets, backends, hits, ids; /* descriptors of its private maps */
 	struct mesh_class *class_at;		      /* mapped, writable */
 	uint32_t endpoints, backend_max, set_max, vip_max, hit_max, id_max;
@@ -73,11 +73,14 @@ struct generation {
 
 /* Loads the policy programs of ELF as generation NUMBER (config.generation in .rodata), shared maps
  * bound after comparing type, sizes and flags; private maps sized from the configuration; pins
- * programs and private maps as gen/SLOT/..., fills that slot of each jump table. Nothing enforces it
- * yet. -ENOEXEC: the verifier refused it, its log's end in WHY. On failure nothing stays behind. */
-int kernel_load(struct kernel *kernel, const void *elf, size_t len, uint32_t number, uint32_t slot,
-		struct generation **ret_generation, struct why *why);
-/* The same for what meshd carries: a generation that denies whatever an enrolled workload opens or takes. */
+ * programs and private maps as gen/new/... It has no slot yet, and takes none from another. -ENOEXEC: the verifier
+ * refused it, its log's end in WHY. On failure nothing stays behind. */
+int kernel_load(struct kernel *kernel, const void *elf, size_t len, uint32_t number, struct generation **ret_generation,
+		struct why *why);
+/* Into a free slot: pinned as gen/SLOT/..., and in each jump table. Nothing enforces it yet. -EEXIST: SLOT is not free;
+ * -EBUSY: it is active. After a failure it can be unloaded. */
+int kernel_place(struct kernel *kernel, struct generation *generation, uint32_t slot, struct why *why);
+/* Both, for what meshd carries: a generation that denies whatever an enrolled workload opens or takes. */
 int kernel_load_closed(struct kernel *kernel, uint32_t number, uint32_t slot, struct generation **ret_generation,
 		       struct why *why);
 /* What an earlier run had pinned in SLOT. -ENOENT: nothing. */

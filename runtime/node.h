@@ -188,7 +188,9 @@ void mtls_problems(struct node *node, json_t *problems);
 
 /* state.c: what outlives meshd on disk */
 int state_save(const struct node *node, struct why *why);
-int state_save_bundle(const struct node *node, uint32_t slot, const void *bytes, size_t len, struct why *why);
+/* Beside the others, until it has a slot. */
+int state_keep_bundle(const struct node *node, const void *bytes, size_t len, struct why *why);
+int state_place_bundle(const struct node *node, uint32_t slot, struct why *why);
 /* malloc'd. -ENOENT, -EIO ... */
 int state_read_bundle(const struct node *node, uint32_t slot, void **ret_bytes, size_t *ret_len);
 /* Fills the residents' numbers, without generations. *RET_ACTIVE: the slot + 1 that was in force; 0: none ever was.

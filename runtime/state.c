@@ -22,10 +22,8 @@ static struct path state_path(const struct config *config, const char *format, u
 	return path;
 }
 
-static int write_file(const char *path, const void *bytes, size_t len, struct why *why)
+static int write_whole(const char *beside, const void *bytes, size_t len, struct why *why)
 {
-	char beside[1040];
-	snprintf(beside, sizeof(beside), "%s.new", path);
 	int fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return why_set(why, -errno, "%s: %s", beside, strerror(errno));
@@ -38,9 +36,20 @@ static int write_file(const char *path, const void *bytes, size_t len, struct wh
 	}
 	int r = done == len && fsync(fd) == 0 ? 0 : -errno;
 	close(fd);
-	if (!r && rename(beside, path))
-		r = -errno;
-	return r ? why_set(why, r, "%s: %s", path, strerror(-r)) : 0;
+	return r ? why_set(why, r, "%s: %s", beside, strerror(-r)) : 0;
+}
+
+static int rename_file(const char *beside, const char *path, struct why *why)
+{
+	return rename(beside, path) ? why_set(why, -errno, "%s: %s", path, strerror(errno)) : 0;
+}
+
+static int write_file(const char *path, const void *bytes, size_t len, struct why *why)
+{
+	char beside[1040];
+	snprintf(beside, sizeof(beside), "%s.new", path);
+	int r = write_whole(beside, bytes, len, why);
+	return r ? r : rename_file(beside, path, why);
 }
 
 static void make_folders(const char *folder)
@@ -55,10 +64,16 @@ static void make_folders(const char *folder)
 	mkdir(path, 0700);
 }
 
-int state_save_bundle(const struct node *node, uint32_t slot, const void *bytes, size_t len, struct why *why)
+int state_keep_bundle(const struct node *node, const void *bytes, size_t len, struct why *why)
 {
 	make_folders(node->config->state);
-	return write_file(state_path(node->config, "slot-%u.o", slot).text, bytes, len, why);
+	return write_whole(state_path(node->config, "slot.new", 0).text, bytes, len, why);
+}
+
+int state_place_bundle(const struct node *node, uint32_t slot, struct why *why)
+{
+	return rename_file(state_path(node->config, "slot.new", 0).text,
+			   state_path(node->config, "slot-%u.o", slot).text, why);
 }
 
 int state_save(const struct node *node, struct why *why)

@@ -5,7 +5,7 @@ workload host 1
 workload client 11
 workload stranger 12
 workload web 21
-config <<<$'enrol: {namespaces: [shop]}\nsizes: {endpoints: 24, sockets: 16, backends: 16}\nquarantine: 1'
+config <<<$'enrol: {namespaces: [shop]}\nsizes: {endpoints: 24, sockets: 16, backends: 16}\nquarantine: 1\ngenerations: 2'
 text='mesh shop: trust "shop.example", ingress deny, egress allow;
 mtls off because "one machine";
 namespace shop;
@@ -26,13 +26,16 @@ serve web web tcp:8080
 expect "status without a meshd: exit 2" 2 "$(meshd_ask status --check >/dev/null 2>&1; echo $?)"
 meshd_in host
 node_meshd || give_up start "meshd does not start"
+# Twice: both slots are taken, and what is refused costs neither.
 apply p
-DIGEST=$(status 's["digest"], s["generation"]')
+apply p
+in_force() { status 's["digest"], s["generation"], [g["generation"] for g in s["generations"]]'; }
+DIGEST=$(in_force)
 untouched() { # NAME
 	ask client tcp 10.77.0.21 8080
 	local allowed=$OUTCOME
 	ask stranger tcp 10.77.0.21 8080
-	expect "$1: what runs is untouched" "$DIGEST ok refused" "$(status 's["digest"], s["generation"]') $allowed $OUTCOME"
+	expect "$1: what runs is untouched" "$DIGEST ok refused" "$(in_force) $allowed $OUTCOME"
 }
 
 # ---- Bundles -----------------------------------------------------------------------------------------

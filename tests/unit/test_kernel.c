@@ -503,7 +503,9 @@ static void test_loads(void **state)
 	(void)state;
 	need_kernel();
 	double start = now_ms();
-	assert_works(kernel_load(kernel, world.elf, world.elf_len, 1, 0, &generation, &why));
+	assert_works(kernel_load(kernel, world.elf, world.elf_len, 1, &generation, &why));
+	assert_true(pinned("gen/new"));
+	assert_works(kernel_place(kernel, generation, 0, &why));
 	printf("load: %.2f ms, %llu instructions, %llu bytes\n", now_ms() - start,
 	       (unsigned long long)generation->instructions, (unsigned long long)generation->bytes);
 	assert_int_equal(generation->number, 1);
@@ -513,10 +515,16 @@ static void test_loads(void **state)
 	assert_true(pinned("gen/0/connect4"));
 	assert_false(pinned("gen/new"));
 	struct generation *other = NULL;
-	assert_int_equal(kernel_load(kernel, world.elf, world.elf_len, 2, 0, &other, &why), -EEXIST);
-	assert_int_equal(kernel_load(kernel, world.elf, 100, 2, 1, &other, &why), -EINVAL);
-	assert_false(pinned("gen/1"));
+	assert_int_equal(kernel_load(kernel, world.elf, 100, 2, &other, &why), -EINVAL);
+	assert_false(pinned("gen/new"));
 	assert_null(other);
+	assert_works(kernel_load(kernel, world.elf, world.elf_len, 2, &other, &why));
+	assert_int_equal(kernel_place(kernel, other, 0, &why), -EEXIST);
+	assert_int_equal(kernel_place(kernel, other, MESH_GENERATIONS, &why), -EINVAL);
+	assert_works(kernel_unload(kernel, other));
+	generation_release(other);
+	assert_false(pinned("gen/new"));
+	assert_true(pinned("gen/0/connect4"));
 }
 
 static void test_refused_by_the_verifier(void **state)
@@ -532,7 +540,7 @@ static void test_refused_by_the_verifier(void **state)
 	/* r0 = *(u64 *)(r9 + 0): a register that nobody set. */
 	static const uint8_t bad[8] = {0x79, 0x90};
 	memcpy(code, bad, sizeof(bad));
-	assert_int_equal(kernel_load(kernel, broken, world.elf_len, 2, 1, &other, &why), -ENOEXEC);
+	assert_int_equal(kernel_load(kernel, broken, world.elf_len, 2, &other, &why), -ENOEXEC);
 	printf("refused: %s\n", why.text);
 	assert_non_null(strstr(why.text, "R9"));
 	assert_false(pinned("gen/1"));
@@ -793,12 +801,14 @@ static void test_uninstalls(void **state)
 	(void)state;
 	need_kernel();
 	assert_works(kernel_attach(kernel, &why));
-	assert_works(kernel_load(kernel, world.elf, world.elf_len, 7, 3, &generation, &why));
+	assert_works(kernel_load(kernel, world.elf, world.elf_len, 7, &generation, &why));
+	assert_works(kernel_place(kernel, generation, 3, &why));
 	assert_works(kernel_unload(kernel, generation));
 	assert_false(pinned("gen/3"));
 	generation_release(generation);
 	generation = NULL;
-	assert_works(kernel_load(kernel, world.elf, world.elf_len, 8, 3, &generation, &why));
+	assert_works(kernel_load(kernel, world.elf, world.elf_len, 8, &generation, &why));
+	assert_works(kernel_place(kernel, generation, 3, &why));
 	generation_release(generation);
 	generation = NULL;
 	/* Even with the kernel open: links are detached, not only unpinned. */
