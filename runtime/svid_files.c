@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -39,8 +40,40 @@ static const char *suffix_of(const char *name, const char *suffix)
 	return len > suffix_len && strcmp(name + len - suffix_len, suffix) == 0 ? name + len - suffix_len : NULL;
 }
 
+/* What can be said to the proxy, and in status. */
+static bool is_text(const char *name)
+{
+	json_t *text = json_string(name); /* NULL: no UTF-8 */
+	bool is_clean = text != NULL;
+	for (const char *c = name; *c; c++)
+		is_clean = is_clean && (unsigned char)*c >= ' ' && *c != 0x7f;
+	json_decref(text);
+	return is_clean;
+}
+
+static const char *printable(struct arena *arena, const char *name)
+{
+	char *text = arena_copy(arena, name, strlen(name));
+	for (char *c = text; *c; c++)
+		if (*c < ' ' || *c > '~')
+			*c = '?';
+	return text;
+}
+
+static void complain(struct svid_files *files, const char *path, const char *problem)
+{
+	if (!is_text(path))
+		path = printable(files->arena, path);
+	vec_push(files->arena, &files->problems, arena_printf(files->arena, "%s: %s", path, problem));
+}
+
 static void add(struct svid_files *files, struct svid_entry entry, const struct stat *first, const struct stat *second)
 {
+	if (!is_text(entry.name)) {
+		mix(&files->stamp, entry.first, strlen(entry.first));
+		complain(files, entry.first, "the name is no text in UTF-8");
+		return;
+	}
 	if (strlen(entry.name) > SVID_FILES_MOST_NAME) {
 		vec_push(files->arena, &files->problems,
 			 arena_printf(files->arena, "%s: the name is longer than %d bytes", entry.first,
@@ -120,8 +153,7 @@ static int walk(struct svid_files *files, const char *folder, const char *prefix
 			continue;
 		int r = walk(files, path, arena_printf(files->arena, "%s/", name), depth - 1);
 		if (r)
-			vec_push(files->arena, &files->problems,
-				 arena_printf(files->arena, "%s: %s", path, strerror(-r)));
+			complain(files, path, strerror(-r));
 	}
 	free(names);
 	return 0;

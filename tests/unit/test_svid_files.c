@@ -100,6 +100,31 @@ static void depth(void **state)
 	expect("d/d/d/d/x.crt d/d/d/x.crt d/d/x.crt d/x.crt x.crt");
 }
 
+/* One that cannot be said must not take the others with it. */
+static void names_that_are_no_text(void **state)
+{
+	(void)state;
+	file("id/a.crt", "x");
+	file("id/a.key", "x");
+	file("trust/b.pem", "x");
+	expect("a.crt b(trust)");
+	uint64_t before = files.stamp;
+	folder("id/\xff");
+	file("id/\xff/x.crt", "x");
+	file("id/\xff/x.key", "x");
+	file("id/\tb\n.crt", "x");
+	file("id/\tb\n.key", "x");
+	file("id/\xc3\xa9.crt", "x");
+	file("id/\xc3\xa9.key", "x");
+	file("trust/\xc3.pem", "x");
+	expect("a.crt \xc3\xa9.crt b(trust)");
+	assert_int_equal(files.problems.len, 3);
+	assert_says(files.problems.at[0], "/id/?b?.crt: the name is no text in UTF-8");
+	assert_says(files.problems.at[1], "/id/?/x.crt: the name is no text in UTF-8");
+	assert_says(files.problems.at[2], "/trust/?.pem: the name is no text in UTF-8");
+	assert_true(files.stamp != before);
+}
+
 static void a_loop(void **state)
 {
 	(void)state;
@@ -311,9 +336,20 @@ static void a_link_to_everything(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(names_of_writers),		  TEST(depth),	 TEST(a_loop),	 TEST(a_link_to_everything),
-		TEST(folders_that_are_not_there), TEST(changes), TEST(opened),	 TEST(keys_that_others_read),
-		TEST(replaced_meanwhile),	  TEST(bounds),	 TEST(too_many),
+		TEST(names_of_writers),
+		TEST(depth),
+		TEST(names_that_are_no_text),
+		TEST(a_link_to_everything),
+		TEST(names_that_are_no_text),
+		TEST(a_loop),
+		TEST(a_link_to_everything),
+		TEST(folders_that_are_not_there),
+		TEST(changes),
+		TEST(opened),
+		TEST(keys_that_others_read),
+		TEST(replaced_meanwhile),
+		TEST(bounds),
+		TEST(too_many),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
