@@ -340,23 +340,24 @@ int mtls_place(struct node *node, const struct place *place, int netns_fd, struc
 void mtls_forget_others(struct node *node)
 {
 	const char *key;
-	json_t *told;
+	json_t *told, *there;
 	void *next;
 	if (node->mtls.control < 0)
 		return;
+	there = json_object();
+	for (size_t i = 0; i < node->place_count; i++)
+		if (node->places[i].flags & MESH_NETNS_TUNNEL)
+			json_object_set_new(there, key_of(&node->places[i]).text, json_true());
 	json_object_foreach_safe(node->mtls.told, next, key, told)
 	{
-		bool there = false;
-		for (size_t i = 0; i < node->place_count && !there; i++)
-			there = node->places[i].flags & MESH_NETNS_TUNNEL &&
-				strcmp(key_of(&node->places[i]).text, key) == 0;
-		if (there)
+		if (json_object_get(there, key))
 			continue;
 		uint32_t number = strtoul(key, NULL, 10);
 		tell(node, json_pack("{s:s, s:I}", "do", "forget", "endpoint", (json_int_t)number), NULL, 0);
 		broker_remove(&node->mtls.line, number);
 		json_object_del(node->mtls.told, key);
 	}
+	json_decref(there);
 }
 
 /* ---- Hearing -------------------------------------------------------------------------------------------- */
