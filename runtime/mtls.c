@@ -278,6 +278,8 @@ void mtls_lost(struct node *node)
 	json_decref(mtls->told);
 	json_decref(mtls->domains);
 	json_decref(mtls->until);
+	free(mtls->refused);
+	mtls->refused = NULL;
 	mtls->told = mtls->domains = mtls->until = NULL;
 	mtls->start_ms = loop_now_ms() + RESTART_MS;
 	mtls->stamp = 0;
@@ -374,6 +376,7 @@ void mtls_release(struct node *node)
 	json_decref(mtls->domains);
 	json_decref(mtls->until);
 	free(mtls->folder_problem);
+	free(mtls->refused);
 	free(mtls->problem);
 }
 

@@ -113,6 +113,7 @@ void mtls_problems(struct node *node, json_t *problems)
 		json_array_append_new(problems, json_string(mtls->problem));
 	if (nothing)
 		json_array_append_new(problems, json_string(nothing));
+	mtls_add_refused(node, problems);
 	add_silence(mtls, problems);
 	add_broker(mtls, problems);
 	if (mtls->control >= 0 && asks_for_mtls(node))

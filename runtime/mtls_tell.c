@@ -24,6 +24,7 @@ enum {
 	STALLED_MS = 900,
 	PARTS_MOST = 256 /* of a round: 100,000 workloads with IDs of 80 bytes */
 };
+enum { TOLD_COOKIE, TOLD_MESSAGE, TOLD_QUESTION, TOLD_ORDER, TOLD_REFUSED };
 
 /* ---- Telling -------------------------------------------------------------------------------------------- */
 
@@ -35,6 +36,10 @@ static int tell(struct node *node, json_t *message, const int *fds, int count)
 	json_decref(message);
 	if (!text)
 		return -ENOMEM;
+	if (strlen(text) > PROXY_MESSAGE_BYTES) {
+		free(text);
+		return -EMSGSIZE;
+	}
 	struct iovec part = {text, strlen(text)};
 	struct msghdr head = {.msg_iov = &part, .msg_iovlen = 1};
 	if (count) {
@@ -269,17 +274,23 @@ static struct place_key key_of(const struct place *place)
 	return key;
 }
 
-/* What was told is kept with the namespace's cookie: another one needs another listener. */
-static bool same_namespace(const json_t *told, const struct place *place)
+static bool is_in(const json_t *told, const struct place *place)
 {
-	return told && (uint64_t)json_integer_value(json_array_get(told, 0)) == place->cookie;
+	return told && (uint64_t)json_integer_value(json_array_get(told, TOLD_COOKIE)) == place->cookie;
+}
+
+/* What was told is kept with the namespace's cookie: another one needs another listener, and so does what was refused,
+ * whose own was closed. */
+static bool has_listener(const json_t *told, const struct place *place)
+{
+	return is_in(told, place) && !json_array_get(told, TOLD_REFUSED);
 }
 
 bool mtls_knows(const struct node *node, const struct place *place)
 {
 	const json_t *told = json_object_get(node->mtls.told, key_of(place).text);
 	json_t *message = place_message(node, place);
-	bool same = message && same_namespace(told, place) && json_equal(json_array_get(told, 1), message);
+	bool same = message && is_in(told, place) && json_equal(json_array_get(told, TOLD_MESSAGE), message);
 	json_decref(message);
 	return same;
 }
@@ -287,7 +298,7 @@ bool mtls_knows(const struct node *node, const struct place *place)
 bool mtls_was_heard(const struct node *node, const struct place *place)
 {
 	const json_t *told = json_object_get(node->mtls.told, key_of(place).text);
-	return told && (uint64_t)json_integer_value(json_array_get(told, 2)) < node->mtls.answers;
+	return told && (uint64_t)json_integer_value(json_array_get(told, TOLD_QUESTION)) < node->mtls.answers;
 }
 
 /* Each of the workload's addresses leads to its listener. */
@@ -301,13 +312,21 @@ static int steer_to(const struct node *node, const struct place *place, int list
 	return r;
 }
 
+/* The message, and which of all it is: what the proxy says of an earlier one of this place is of no interest. */
+static int tell_place(struct node *node, const json_t *message, const int *listener)
+{
+	json_t *numbered = json_copy((json_t *)message);
+	json_object_set_new(numbered, "order", json_integer(++node->mtls.orders));
+	return tell(node, numbered, listener, listener != NULL);
+}
+
 static int place_anew(struct node *node, const struct place *place, int netns_fd, json_t *message, struct why *why)
 {
 	int listener;
 	int r = broker_add(&node->mtls.line, number_of(place), place->cookie, netns_fd, &listener, why);
 	if (r)
 		return r;
-	r = tell(node, json_incref(message), &listener, 1);
+	r = tell_place(node, message, &listener);
 	if (!r)
 		r = steer_to(node, place, listener);
 	if (r)
@@ -325,14 +344,14 @@ int mtls_place(struct node *node, const struct place *place, int netns_fd, struc
 	struct place_key key = key_of(place);
 	const json_t *told = json_object_get(mtls->told, key.text);
 	int r = 0;
-	if (!same_namespace(told, place))
+	if (!has_listener(told, place))
 		r = place_anew(node, place, netns_fd, message, why);
-	else if ((r = tell(node, json_incref(message), NULL, 0)))
+	else if ((r = tell_place(node, message, NULL)))
 		why_set(why, r, "the node proxy: %s", strerror(-r));
 	if (!r)
-		json_object_set_new(
-			mtls->told, key.text,
-			json_pack("[I, O, I]", (json_int_t)place->cookie, message, (json_int_t)node->mtls.questions));
+		json_object_set_new(mtls->told, key.text,
+				    json_pack("[I, O, I, I]", (json_int_t)place->cookie, message,
+					      (json_int_t)node->mtls.questions, mtls->orders));
 	json_decref(message);
 	return r ? r : 1;
 }
@@ -471,15 +490,63 @@ static void take_status(struct node *node, json_t *said)
 	keep(&mtls->status, said);
 }
 
+static void note_refused(struct mtls *mtls, const char *text)
+{
+	free(mtls->refused);
+	mtls->refused = text ? strdup(text) : NULL;
+}
+
+/* An order that was not followed: kept with the place that it was of, unless that was told anew since. */
+static void take_problem(struct node *node, const json_t *said)
+{
+	const char *text = json_string_value(json_object_get(said, "text"));
+	char key[24];
+	if (!text)
+		return;
+	node_say("the node proxy: %s", text);
+	if (!json_object_get(said, "endpoint")) {
+		note_refused(&node->mtls, text);
+		return;
+	}
+	snprintf(key, sizeof(key), "%" JSON_INTEGER_FORMAT, number_at(said, "endpoint"));
+	json_t *told = json_object_get(node->mtls.told, key);
+	if (json_array_size(told) == TOLD_REFUSED &&
+	    json_integer_value(json_array_get(told, TOLD_ORDER)) == number_at(said, "order"))
+		json_array_append_new(told, json_string(text));
+}
+
+void mtls_add_refused(const struct node *node, json_t *problems)
+{
+	const char *key;
+	json_t *told;
+	if (node->mtls.refused)
+		json_array_append_new(problems,
+				      json_sprintf("the node proxy refused what it was told: %s", node->mtls.refused));
+	json_object_foreach (node->mtls.told, key, told)
+		if (json_array_get(told, TOLD_REFUSED))
+			json_array_append_new(problems,
+					      json_sprintf("workload %s: the node proxy does not take it: %s: what is "
+							   "strict is refused to it",
+							   json_string_value(json_object_get(
+								   json_array_get(told, TOLD_MESSAGE), "workload")),
+							   json_string_value(json_array_get(told, TOLD_REFUSED))));
+}
+
+static void take_files(struct node *node, json_t *said)
+{
+	keep(&node->mtls.files, said);
+	note_refused(&node->mtls, NULL);
+}
+
 static void take(struct node *node, json_t *said)
 {
 	const char *what = json_string_value(json_object_get(said, "say"));
 	if (what && strcmp(what, "flow") == 0)
 		take_flow(node, said);
 	else if (what && strcmp(what, "files") == 0)
-		keep(&node->mtls.files, said);
+		take_files(node, said);
 	else if (what && strcmp(what, "problem") == 0)
-		node_say("the node proxy: %s", json_string_value(json_object_get(said, "text")));
+		take_problem(node, said);
 	else if (what && strcmp(what, "status") == 0)
 		take_status(node, said);
 }

@@ -62,7 +62,10 @@ struct mtls {
 	int64_t start_ms;	 /* not before, where the last one died */
 	char cgroup[1024];
 	uint64_t stamp;	    /* of the identity files that were told last */
-	json_t *told;	    /* what was said of each place, by endpoint: [cookie, message, question] */
+	json_t *told;	    /* what was said of each place, by endpoint: [cookie, message, question, order], and behind
+			     * them why the proxy refused it */
+	json_int_t orders;  /* how many were said of places */
+	char *refused;	    /* why it refused an order that is of no place; NULL: it has taken files since */
 	json_t *domains;    /* trust domains of which there was a bundle when files were told last */
 	uint64_t questions; /* the round of being asked how it is that began last, and that it answered last */
 	uint64_t answers;

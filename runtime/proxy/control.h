@@ -5,10 +5,10 @@
  *   {"do": "hello", "drain_ms": 30000, "connections": 20000}
  *	first of all; again: changed settings
  *   {"do": "place", "endpoint": 7, "workload": "shop/frontend-1", "service": "shop/frontend"|null,
- *    "spiffe": "spiffe://...", "addresses": ["10.1.0.5", "fd00::5"]}		[listener]
+ *    "spiffe": "spiffe://...", "addresses": ["10.1.0.5", "fd00::5"], "order": 3}		[listener]
  *	a workload of this node, and the listener (dual-stack) in its namespace to which the kernel steers both
  *	connections to be protected (local port MESH_PORT_STEER) and tunnels (MESH_PORT_TUNNEL). Again: changes;
- *	the listener may be left out then
+ *	the listener may be left out then. "order" may be left out, and is said again where it could not be followed
  *   {"do": "forget", "endpoint": 7}
  *	it is gone: its tunnels and connections are closed
  *   {"do": "files", "files": [{"kind": "certificate"|"key"|"bundle"|"crl", "name": "frontend"}, ...],
@@ -31,7 +31,8 @@
  *   {"say": "status", "round": 12, "tunnels": 2, "connections": 40, "refused": {"expired": 1}, ...,
  *    "until": {"spiffe://...": 1764000000}, "more": 977}	when the workloads' SVIDs end, or ended; more: up to
  *	which endpoint, where there are others
- *   {"say": "problem", "text": "..."}	an order that it could not follow
+ *   {"say": "problem", "text": "...", "endpoint": 7, "order": 3}
+ *	an order that it could not follow, and which, where that says so
  *   {"say": "drained"}			before it exits by itself
  *
  * The other descriptor, to the broker: sockets in a workload's namespace. Asked by struct broker_ask, answered by the

@@ -63,9 +63,15 @@ static void orders_say(struct orders *orders, json_t *object)
 	json_decref(object);
 }
 
-static void say_problem(struct orders *orders, const char *text)
+/* With which of BODY it is: NULL, or an order. */
+static void say_problem(struct orders *orders, const json_t *body, const char *text)
 {
-	orders_say(orders, json_pack("{s:s, s:s}", "say", "problem", "text", text));
+	static const char *const which[] = {"endpoint", "order"};
+	json_t *problem = json_pack("{s:s, s:s}", "say", "problem", "text", text);
+	for (size_t i = 0; i < sizeof(which) / sizeof(*which); i++)
+		if (json_is_integer(json_object_get(body, which[i])))
+			json_object_set(problem, which[i], json_object_get(body, which[i]));
+	orders_say(orders, problem);
 }
 
 /* ---- Settings and places ---------------------------------------------------------------------------- */
@@ -107,13 +113,13 @@ static int addresses_read(const json_t *addresses, struct place *place, struct w
 static int do_place(struct orders *orders, const json_t *body, struct descriptors *descriptors, struct why *why)
 {
 	struct place like = {0};
-	json_int_t endpoint;
+	json_int_t endpoint, order;
 	const char *workload, *spiffe;
 	json_t *service, *addresses;
 	json_error_t error;
-	if (json_unpack_ex((json_t *)body, &error, JSON_STRICT, "{s:s, s:I, s:s, s:o, s:s, s:o}", "do",
+	if (json_unpack_ex((json_t *)body, &error, JSON_STRICT, "{s:s, s:I, s:s, s:o, s:s, s:o, s?I}", "do",
 			   &(const char *){0}, "endpoint", &endpoint, "workload", &workload, "service", &service,
-			   "spiffe", &spiffe, "addresses", &addresses))
+			   "spiffe", &spiffe, "addresses", &addresses, "order", &order))
 		return why_set(why, -EINVAL, "place: %s", error.text);
 	const char *service_name = json_is_null(service) ? "" : json_string_value(service);
 	if (endpoint < 1 || endpoint > UINT32_MAX || !service_name || strlen(service_name) >= PLACE_NAME ||
@@ -435,7 +441,7 @@ void orders_obey(struct orders *orders, const char *text, size_t len, int *fds, 
 	json_t *body = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
 	int r = body ? orders_act(orders, body, &descriptors, &why) : why_set(&why, -EINVAL, "no JSON: %s", error.text);
 	if (r)
-		say_problem(orders, why.text);
+		say_problem(orders, body, why.text);
 	for (unsigned i = 0; i < fd_count; i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
@@ -471,7 +477,7 @@ static ssize_t orders_receive(struct orders *orders)
 		return len;
 	unsigned count = descriptors_take(&message, fds);
 	if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
-		say_problem(orders, "a message was longer than 64 KiB, or its descriptors too many");
+		say_problem(orders, NULL, "a message was longer than 64 KiB, or its descriptors too many");
 		while (count)
 			close(fds[--count]);
 	} else {

@@ -43,6 +43,43 @@ sick "the folder of trust goes away" "identities: $NODE/svids/bundle: No such fi
 mv "$NODE/away" "$NODE/svids/bundle"
 well "it comes back"
 
+# In the names of files anything may stand.
+cp "$(find "$NODE/svids/shop.client" -name '*.crt' -o -name '*.pem' | head -1)" "$NODE/svids/"$'\xff.crt'
+: >"$NODE/svids/"$'\xff.key'
+sick "a file whose name is no text" "identities: $NODE/svids/?.crt: the name is no text in UTF-8"
+svids --id "$(spiffe client)"
+node_wait eval '[ "$(status "s[\"mtls\"][\"identities\"]")" = 2 ]'
+expect_ok "... and the others are read as before/ledger" client tcp 10.77.0.31 8080
+rm "$NODE/svids/"$'\xff.'*
+well "it is gone"
+
+# More addresses than the proxy keeps of a workload.
+many() { seq -f "fd77::1:%g" -s, 1 "$1"; } # of IPv4 only one: with several it opens nothing strict
+inventory <<END
+shop client app=client 10.77.0.11,$(many 16)
+shop ledger app=ledger 10.77.0.31
+END
+sick "a workload that the proxy does not take" "workload shop/client: the node proxy does not take it: place: more than 16 addresses"
+inventory <<END
+shop client app=client 10.77.0.11,$(many 3)
+shop ledger app=ledger 10.77.0.31
+END
+well "it has fewer"
+node_stop_meshd
+node_meshd || give_up start "meshd does not start again"
+inventory <<END
+shop client app=client 10.77.0.11,$(many 16)
+shop ledger app=ledger 10.77.0.31
+END
+node_stop_meshd
+node_meshd || give_up start "meshd does not start again"
+sick "a proxy that never took it" "workload shop/client: the node proxy does not take it: place: more than 16 addresses"
+inventory <<END
+shop client app=client 10.77.0.11
+shop ledger app=ledger 10.77.0.31
+END
+well "it takes it"
+
 svids --seconds 3 --id "$(spiffe client)"
 node_wait content
 sleep 3

@@ -190,11 +190,54 @@ static void a_round_has_an_end(void **state)
 	expect_problem("", 0);
 }
 
+/* It is a problem of the place, as long as that was not told anew. */
+static void an_order_that_is_refused(void **state)
+{
+	(void)state;
+	json_int_t order;
+	make_place(1);
+	node->place_count = 2;
+	tell_place(1);
+	talk();
+	expect_problem("", 0);
+	order = node->mtls.orders;
+	uint32_t endpoint = node->places[1].endpoint4;
+	char text[160], stale[160];
+	snprintf(text, sizeof(text),
+		 "{\"say\": \"problem\", \"text\": \"place: too much\", \"endpoint\": %u, \"order\": %lld}", endpoint,
+		 (long long)order);
+	snprintf(stale, sizeof(stale),
+		 "{\"say\": \"problem\", \"text\": \"place: too much\", \"endpoint\": %u, \"order\": %lld}", endpoint,
+		 (long long)order - 1);
+	say(stale);
+	say("{\"say\": \"problem\", \"text\": \"forget: there is no endpoint 9\", \"endpoint\": 9}");
+	expect_problem("", 0);
+	say(text);
+	say(text);
+	expect_problem("workload shop/workload-1: the node proxy does not take it: place: too much", 1);
+	tell_place(1);
+	expect_problem("", 0);
+	say("{\"say\": \"problem\", \"text\": \"files: too many\"}");
+	expect_problem("the node proxy refused what it was told: files: too many", 1);
+	say("{\"say\": \"files\", \"identities\": 1, \"problems\": []}");
+	expect_problem("", 0);
+	/* The proxy itself says which it was. */
+	json_t *bad =
+		json_pack("{s:s, s:i, s:i}", "do", "place", "endpoint", (int)endpoint, "order", (int)node->mtls.orders);
+	char *order_text = json_dumps(bad, 0);
+	orders_obey(proxy->orders, order_text, strlen(order_text), NULL, 0);
+	mtls_hear(node, 0);
+	expect_problem("workload shop/workload-1: the node proxy does not take it: place: ", 1);
+	free(order_text);
+	json_decref(bad);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(who_has_no_certificate_is_named_among_many, prepare, tidy),
 		cmocka_unit_test_setup_teardown(a_round_has_an_end, prepare, tidy),
+		cmocka_unit_test_setup_teardown(an_order_that_is_refused, prepare, tidy),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
