@@ -140,14 +140,15 @@ enum mesh_special {
 	MESH_SPECIALS
 };
 
-/* A connection or flow seen from a socket. Key of "exact", "flows". */
+/* A connection or flow seen from a socket. Key of "exact", "flows": there with the endpoint of the workload that it is
+ * seen from, for addresses that several have (groups) or take. */
 struct mesh_tuple {
 	__u8 local[16];
 	__u8 remote[16];
 	__u16 local_port;
 	__u16 remote_port;
 	__u8 protocol;
-	__u8 pad[3];
+	__u8 owner[3]; /* "flows": least first; else 0 */
 };
 
 /* Map "exact": sockets of host processes, which are `node` whatever their address says. Key: local is the

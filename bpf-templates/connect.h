@@ -220,8 +220,7 @@ struct opening {
 };
 
 /* Stamps the socket: opened here, decided by this generation, under this service address. */
-static __always_inline bool stamp_opened(struct bpf_sock_addr *ctx, const struct mesh_control *settings,
-					 const struct opening *opening)
+static __always_inline bool stamp_opened(struct bpf_sock_addr *ctx, __u32 epoch, const struct opening *opening)
 {
 	const struct flow *flow = &opening->flow;
 	struct mesh_socket *socket = bpf_sk_storage_get(&sockets, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
@@ -232,7 +231,7 @@ static __always_inline bool stamp_opened(struct bpf_sock_addr *ctx, const struct
 	if (flow->protocol == IPPROTO_TCP) {
 		socket->role = MESH_ROLE_OUT;
 		socket->verdict = 1;
-		socket->epoch = settings->epoch;
+		socket->epoch = epoch;
 		socket->generation = opening->decided ? config.generation : 0;
 		socket->dst_port = opening->decided && !opening->steered ? flow->dst_port : 0;
 		socket->steered = opening->steered ? flow->dst_port : 0;
@@ -382,23 +381,30 @@ __noinline int open_flow(struct opening *opening, const struct mesh_netns *calle
 	return pass ? OPENED_PASS : OPENED_REFUSE;
 }
 
-/* A UDP socket of nobody's namespace that is bound to the address of a workload here: it would be taken for
- * that workload. (A TCP one is told by sockops.) */
-static __always_inline bool borrows_address(struct bpf_sock_addr *ctx, const struct mesh_netns *caller, bool v6)
+/* Whether ADDRESS is of a workload, and not of whom CALLER (NULL: nobody) may speak for. */
+static __always_inline bool is_borrowed(const struct mesh_address *address, const struct mesh_netns *caller)
+{
+	struct mesh_peer peer = peer_of(address);
+	__u32 own = MESH_PEER_LOCAL | MESH_PEER_ENROLLED;
+	return caller ? (peer.flags & own) == own : peer.endpoint != 0;
+}
+
+/* A UDP socket of nobody's namespace that is bound to, or sends this datagram from (IP_PKTINFO), the address of a
+ * workload: it would be taken for that workload. (A TCP one is told by sockops.) */
+static __always_inline bool borrows_address(struct bpf_sock_addr *ctx, const struct mesh_netns *caller, bool v6,
+					    bool datagram)
 {
 	struct bpf_sock *sk = ctx->sk;
 	if (ctx->protocol != IPPROTO_UDP || (caller && caller->flags & MESH_NETNS_NODE) || !sk)
 		return false;
-	struct mesh_address bound = address_v4(sk->src_ip4);
-	if (v6) {
-		bound.part[0] = sk->src_ip6[0];
-		bound.part[1] = sk->src_ip6[1];
-		bound.part[2] = sk->src_ip6[2];
-		bound.part[3] = sk->src_ip6[3];
-	}
-	struct mesh_peer peer = peer_of(&bound);
-	__u32 own = MESH_PEER_LOCAL | MESH_PEER_ENROLLED;
-	if (caller ? (peer.flags & own) != own : !peer.endpoint)
+	struct mesh_address bound = address_v4(sk->src_ip4), from = {};
+	if (v6)
+		bound = (struct mesh_address){{sk->src_ip6[0], sk->src_ip6[1], sk->src_ip6[2], sk->src_ip6[3]}};
+	if (datagram)
+		from = v6 ? (struct mesh_address){{ctx->msg_src_ip6[0], ctx->msg_src_ip6[1], ctx->msg_src_ip6[2],
+						   ctx->msg_src_ip6[3]}}
+			  : address_v4(ctx->msg_src_ip4);
+	if (!is_borrowed(&bound, caller) && !(datagram && is_borrowed(&from, caller)))
 		return false;
 	stat_add(MESH_STAT_FOREIGN_IDENTITY);
 	return true;
@@ -412,11 +418,26 @@ static __always_inline bool is_proxy(struct bpf_sock_addr *ctx)
 }
 
 /* The socket connects to its own workload: what it was opened for before, and disconnected from, is not meant. */
-static __always_inline void forget_opened(struct bpf_sock_addr *ctx)
+static __always_inline int forget_opened(struct bpf_sock_addr *ctx)
 {
 	struct mesh_socket *socket = ctx->sk ? bpf_sk_storage_get(&sockets, ctx->sk, NULL, 0) : NULL;
 	if (socket)
 		socket->generation = socket->steered = socket->dst_port = socket->service_port = 0;
+	return 1;
+}
+
+/* A socket that was made before its namespace was enrolled, and not known to the kernel's tables then (adopt.bpf.c):
+ * whose it is is told when it is used first. */
+static __always_inline bool stamp_older(struct bpf_sock_addr *ctx, __u64 cookie)
+{
+	struct mesh_socket *socket = bpf_sk_storage_get(&sockets, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!socket) {
+		stat_add(MESH_STAT_NO_STORAGE);
+		return false;
+	}
+	if (!socket->netns)
+		socket->netns = cookie;
+	return true;
 }
 
 /* Returns what the hook returns: 1 lets the call go on. */
@@ -429,7 +450,11 @@ static __always_inline int judge_opening(struct bpf_sock_addr *ctx, bool v6, boo
 	if (!settings)
 		return refuse(ctx, v6, datagram);
 	if (!caller || !(caller->flags & MESH_NETNS_ENROLLED))
-		return borrows_address(ctx, caller, v6) ? refuse(ctx, v6, datagram) : 1;
+		return borrows_address(ctx, caller, v6, datagram) ? refuse(ctx, v6, datagram) : 1;
+	if (!stamp_older(ctx, cookie))
+		return refuse(ctx, v6, datagram);
+	/* Before it is decided: what is published meanwhile was perhaps not seen. */
+	__u32 epoch = *(const volatile __u32 *)&settings->epoch;
 	struct opening opening = {.datagram = datagram};
 	struct flow *flow = &opening.flow;
 	flow->protocol = ctx->protocol == IPPROTO_MPTCP ? IPPROTO_TCP : ctx->protocol;
@@ -437,22 +462,22 @@ static __always_inline int judge_opening(struct bpf_sock_addr *ctx, bool v6, boo
 		return 1;
 	flow->dst = wanted_address(ctx, v6);
 	flow->dst_port = bpf_ntohs(ctx->user_port);
-	if (address_is_loopback(&flow->dst) || (flow->dst_port == MESH_PORT_TUNNEL && is_proxy(ctx)))
+	if (address_is_loopback(&flow->dst))
+		return forget_opened(ctx);
+	if (flow->dst_port == MESH_PORT_TUNNEL && is_proxy(ctx))
 		return 1;
 	if (flow->protocol == IPPROTO_UDP) {
 		opening.socket = bpf_get_socket_cookie(ctx);
 		opening.bound = ctx->sk && ctx->sk->src_port;
 	}
 	enum opened opened = open_flow(&opening, caller, settings);
-	if (opened == OPENED_ASIDE) {
-		forget_opened(ctx);
-		return 1;
-	}
+	if (opened == OPENED_ASIDE)
+		return forget_opened(ctx);
 	if (opening.steered)
 		set_address(ctx, &flow->src, MESH_PORT_STEER, v6);
 	else if (opening.moved)
 		set_address(ctx, &flow->dst, flow->dst_port, v6);
-	if (opened == OPENED_PASS && !datagram && !stamp_opened(ctx, settings, &opening))
+	if (opened == OPENED_PASS && !datagram && !stamp_opened(ctx, epoch, &opening))
 		opened = OPENED_REFUSE;
 	return opened == OPENED_PASS ? 1 : refuse(ctx, v6, datagram);
 }

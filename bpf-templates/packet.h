@@ -17,6 +17,7 @@ struct packet {
 	bool inbound;	       /* the other end asked for the connection */
 	bool again;	       /* decided before, under another generation or inventory */
 	bool quiet;	       /* an allow is counted and recorded elsewhere */
+	bool stray;	       /* to a workload's address, but to no socket that is known to be its own */
 	__u8 hook;	       /* enum mesh_hook */
 	struct mesh_peer self; /* who has this end's address */
 };
@@ -145,12 +146,19 @@ enum judged { JUDGED_DENY, JUDGED_PASS, JUDGED_BEFORE };
 /* A connection of this node's own workload was decided where it was opened. If the node switched while
  * its SYN was on its way, the generation that let it out judges it here, too: a connection attempt is
  * never decided half by one and half by the other. Established, it is decided anew like any other. */
+/* The slot may have been filled anew meanwhile. */
+static __always_inline bool is_where_it_was(const struct mesh_control *settings)
+{
+	__u32 slot = same_register(settings->before - 1);
+	return slot < MESH_GENERATIONS && settings->generations[slot] == settings->before_generation;
+}
+
 static __always_inline bool left_before_switch(const struct mesh_control *settings, const struct packet *packet,
 					       const struct party *src)
 {
 	__u32 own = MESH_PEER_LOCAL | MESH_PEER_ENROLLED;
 	return packet->inbound && packet->opens && src->endpoint && (src->flags & own) == own && settings->before &&
-	       settings->before_generation != config.generation &&
+	       settings->before_generation != config.generation && is_where_it_was(settings) &&
 	       bpf_ktime_get_ns() - settings->switched_ns < MESH_SYN_GRACE_MS * 1000000ull;
 }
 
@@ -181,6 +189,8 @@ __noinline int judge(const struct mesh_control *settings, const struct packet *p
 	if (verdict.allow && packet->quiet)
 		return JUDGED_PASS;
 	bool pass = verdict.allow || settings->mode == MESH_OBSERVE;
+	if (packet->stray)
+		return pass ? JUDGED_PASS : JUDGED_DENY;
 	if (!pass && left_before_switch(settings, packet, src))
 		return JUDGED_BEFORE;
 	flow_of(src, dst, &flow);
@@ -249,14 +259,17 @@ static __always_inline enum judged judge_tcp(struct bpf_sock *sk, struct mesh_so
 	packet->again = decided || socket->role == MESH_ROLE_LISTEN;
 	/* A child that was just accepted: its SYN was counted. */
 	packet->quiet = socket->role == MESH_ROLE_LISTEN;
+	/* Before it is decided: what is published meanwhile was perhaps not seen. */
+	__u32 epoch = *(const volatile __u32 *)&settings->epoch;
 	bool pass = judge(settings, packet) == JUDGED_PASS;
 	if (socket->role == MESH_ROLE_LISTEN)
 		socket->role = MESH_ROLE_IN;
 	socket->verdict = pass;
-	socket->epoch = settings->epoch;
+	socket->epoch = epoch;
 	socket->generation = config.generation;
-	/* A SYN that leaves is no longer seen by connect: its caller would wait until it times out. */
-	if (!pass && (!packet->opens || packet->leaves))
+	/* A SYN that leaves is no longer seen by connect: its caller would wait until it times out. Not by a socket
+	 * that is not its own: it would end a connection of the workload whose address it has. */
+	if (!pass && !packet->stray && (!packet->opens || packet->leaves))
 		order_reset(packet);
 	return pass ? JUDGED_PASS : JUDGED_DENY;
 }
@@ -266,11 +279,23 @@ static __always_inline bool flow_is_fresh(const struct mesh_flow *flow, __u64 no
 	return now_ns - flow->seen_ns < MESH_UDP_REPLY_S * 1000000000ull;
 }
 
+static __always_inline void tuple_of_flow(const struct packet *packet, struct mesh_tuple *tuple)
+{
+	tuple_of_packet(packet, tuple);
+	tuple->owner[0] = packet->self.endpoint;
+	tuple->owner[1] = packet->self.endpoint >> 8;
+	tuple->owner[2] = packet->self.endpoint >> 16;
+}
+
 /* Direction is per peer: a server's unconnected answer must not turn its socket into a client. */
 static __always_inline enum judged judge_udp(const struct mesh_control *settings, struct packet *packet)
 {
 	struct mesh_tuple tuple = {};
-	tuple_of_packet(packet, &tuple);
+	if (packet->stray) {
+		packet->inbound = true;
+		return judge(settings, packet);
+	}
+	tuple_of_flow(packet, &tuple);
 	__u64 now_ns = bpf_ktime_get_ns();
 	struct mesh_flow *known = bpf_map_lookup_elem(&flows, &tuple);
 	bool fresh = known && flow_is_fresh(known, now_ns);
@@ -286,7 +311,7 @@ static __always_inline enum judged judge_udp(const struct mesh_control *settings
 	packet->inbound = fresh ? known->role == MESH_ROLE_IN : !packet->leaves;
 	packet->again = fresh;
 	struct mesh_flow flow = {
-		.seen_ns = now_ns,
+		.seen_ns = fresh && packet->leaves == packet->inbound ? known->seen_ns : now_ns,
 		.generation = config.generation,
 		.epoch = settings->epoch,
 		.role = packet->inbound ? MESH_ROLE_IN : MESH_ROLE_OUT,
@@ -335,8 +360,8 @@ enum { LOOPBACK_INDEX = 1 /* of every namespace (net/core/dev.c) */ };
 enum self { SELF_KNOWN, SELF_ALONE /* it talks to itself */, SELF_IMPOSTOR };
 
 /* Who this end is. A socket that was born in an enrolled namespace is that workload, whatever address it
- * takes or is reached by: link-local, broadcast, multicast, somebody else's. One that was not, and sends from
- * the address of a workload whose sockets are all known, is an impostor. */
+ * takes or is reached by: link-local, broadcast, multicast; but it sends from nobody else's. One that was not, and
+ * sends from the address of a workload whose sockets are all known, is an impostor, too. */
 static __noinline enum self find_self(struct __sk_buff *skb, const struct mesh_socket *socket, struct packet *packet)
 {
 	const struct mesh_address *local = packet->leaves ? &packet->src : &packet->dst;
@@ -345,6 +370,7 @@ static __noinline enum self find_self(struct __sk_buff *skb, const struct mesh_s
 	struct mesh_netns *space = cookie ? bpf_map_lookup_elem(&netns, &cookie) : NULL;
 	if (!space || !(space->flags & MESH_NETNS_ENROLLED)) {
 		bool known = packet->self.flags & MESH_PEER_PLACED && packet->self.flags & MESH_PEER_ENROLLED;
+		packet->stray = known;
 		return packet->leaves && (known || cookie == MESH_NETNS_IMPOSTOR) ? SELF_IMPOSTOR : SELF_KNOWN;
 	}
 	if (skb->ifindex == LOOPBACK_INDEX)
@@ -354,6 +380,9 @@ static __noinline enum self find_self(struct __sk_buff *skb, const struct mesh_s
 	__u32 own = address_is_v4(local) ? v4 : v6;
 	if (packet->self.endpoint == own || (packet->self.endpoint && same_workload(packet->self.endpoint, own)))
 		return SELF_KNOWN;
+	/* Whoever answers would be taken to answer somebody else. */
+	if (packet->leaves && packet->self.endpoint)
+		return SELF_IMPOSTOR;
 	packet->self = (struct mesh_peer){.endpoint = own, .flags = MESH_PEER_ENROLLED | MESH_PEER_LOCAL};
 	return SELF_KNOWN;
 }
@@ -447,7 +476,7 @@ static __always_inline enum judged judge_lookup(const struct bpf_sk_lookup *ctx)
 	if (ctx->protocol == IPPROTO_UDP) {
 		/* The packet hook keeps UDP flows; here only answers to our own are let through. */
 		struct mesh_tuple tuple = {};
-		tuple_of_packet(&packet, &tuple);
+		tuple_of_flow(&packet, &tuple);
 		struct mesh_flow *known = bpf_map_lookup_elem(&flows, &tuple);
 		if (known && known->role == MESH_ROLE_OUT && known->verdict && flow_is_fresh(known, bpf_ktime_get_ns()))
 			return JUDGED_PASS;

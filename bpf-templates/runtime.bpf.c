@@ -300,7 +300,8 @@ static __always_inline void origin_remember(struct bpf_sock_ops *ctx, const stru
 		bpf_sock_ops_cb_flags_set(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
-/* The kernel makes sockets of its own, without sock_create: the subflows of MPTCP. */
+/* The kernel makes sockets of its own, without sock_create: the subflows of MPTCP; and one may be older than its
+ * namespace's enrolment, and listen now. */
 static __always_inline void stamp_made(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
@@ -315,7 +316,8 @@ static __always_inline void stamp_made(struct bpf_sock_ops *ctx)
 
 SEC("sockops") int f_sockops(struct bpf_sock_ops *ctx)
 {
-	if (ctx->op == BPF_SOCK_OPS_TCP_CONNECT_CB || ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
+	if (ctx->op == BPF_SOCK_OPS_TCP_CONNECT_CB || ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB ||
+	    ctx->op == BPF_SOCK_OPS_TCP_LISTEN_CB)
 		stamp_made(ctx);
 	if (ctx->op == BPF_SOCK_OPS_TCP_CONNECT_CB)
 		exact_remember(ctx);

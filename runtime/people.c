@@ -131,7 +131,11 @@ static int load_endpoints(struct node *node, struct registry *registry, struct w
 {
 	char path[1040];
 	snprintf(path, sizeof(path), "%s/endpoints.json", node->config->state);
-	return registry_load(registry, path, why);
+	int r = registry_load(registry, path, why);
+	/* Which sockets are known is in the kernel, and was lost with it. */
+	for (uint32_t i = 1; !r && !node->adopted && i < registry->len; i++)
+		registry->at[i].flags &= ~(uint32_t)MESH_PEER_PLACED;
+	return r;
 }
 
 /* Numbers for the inventory at hand, told to the kernel. */

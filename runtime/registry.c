@@ -12,8 +12,8 @@
 
 /* What places.c adds to an endpoint's flags: kept while its workload stays. */
 enum { FOUND_LATER = MESH_PEER_PLACED | MESH_PEER_TUNNEL };
-/* What outlives meshd: the node proxy does, too. Which sockets are known does not. */
-enum { SAVED = MESH_PEER_ENROLLED | MESH_PEER_LOCAL | MESH_PEER_QUARANTINED | MESH_PEER_TUNNEL };
+/* What outlives meshd: the node proxy does, too, and over pins so does which sockets are known. */
+enum { SAVED = MESH_PEER_ENROLLED | MESH_PEER_LOCAL | MESH_PEER_QUARANTINED | FOUND_LATER };
 
 enum { REGISTRY_LIMIT = 1048576, REGISTRY_LIMIT_BYTES = 512 << 20, REGISTRY_FORMAT = 1 };
 
