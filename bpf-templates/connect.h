@@ -219,15 +219,22 @@ struct opening {
 	bool steered;  /* through the tunnel: to the node proxy, at flow.src */
 };
 
+/* Its socket's storage. One that was made before its namespace was enrolled, and not known to the kernel's tables then
+ * (adopt.bpf.c), is told whose it is when it is used first. */
+static __always_inline struct mesh_socket *socket_of(struct bpf_sock_addr *ctx, __u64 cookie)
+{
+	struct mesh_socket *socket = bpf_sk_storage_get(&sockets, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!socket)
+		stat_add(MESH_STAT_NO_STORAGE);
+	else if (!socket->netns)
+		socket->netns = cookie;
+	return socket;
+}
+
 /* Stamps the socket: opened here, decided by this generation, under this service address. */
-static __always_inline bool stamp_opened(struct bpf_sock_addr *ctx, __u32 epoch, const struct opening *opening)
+static __always_inline void stamp_opened(struct mesh_socket *socket, __u32 epoch, const struct opening *opening)
 {
 	const struct flow *flow = &opening->flow;
-	struct mesh_socket *socket = bpf_sk_storage_get(&sockets, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!socket) {
-		stat_add(MESH_STAT_NO_STORAGE);
-		return false;
-	}
 	if (flow->protocol == IPPROTO_TCP) {
 		socket->role = MESH_ROLE_OUT;
 		socket->verdict = 1;
@@ -239,7 +246,6 @@ static __always_inline bool stamp_opened(struct bpf_sock_addr *ctx, __u32 epoch,
 	}
 	socket->service_port = flow->service_port;
 	__builtin_memcpy(socket->service, &flow->service, 16);
-	return true;
 }
 
 /* Remembers UDP translation both ways: the next datagram goes the same way, the reply comes back
@@ -410,34 +416,10 @@ static __always_inline bool borrows_address(struct bpf_sock_addr *ctx, const str
 	return true;
 }
 
-/* The tunnel itself: who may use it, its two ends decide. */
-static __always_inline bool is_proxy(struct bpf_sock_addr *ctx)
-{
-	struct mesh_socket *socket = ctx->sk ? bpf_sk_storage_get(&sockets, ctx->sk, NULL, 0) : NULL;
-	return socket && socket->role == MESH_ROLE_PROXY;
-}
-
 /* The socket connects to its own workload: what it was opened for before, and disconnected from, is not meant. */
-static __always_inline int forget_opened(struct bpf_sock_addr *ctx)
+static __always_inline void forget_opened(struct mesh_socket *socket)
 {
-	struct mesh_socket *socket = ctx->sk ? bpf_sk_storage_get(&sockets, ctx->sk, NULL, 0) : NULL;
-	if (socket)
-		socket->generation = socket->steered = socket->dst_port = socket->service_port = 0;
-	return 1;
-}
-
-/* A socket that was made before its namespace was enrolled, and not known to the kernel's tables then (adopt.bpf.c):
- * whose it is is told when it is used first. */
-static __always_inline bool stamp_older(struct bpf_sock_addr *ctx, __u64 cookie)
-{
-	struct mesh_socket *socket = bpf_sk_storage_get(&sockets, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!socket) {
-		stat_add(MESH_STAT_NO_STORAGE);
-		return false;
-	}
-	if (!socket->netns)
-		socket->netns = cookie;
-	return true;
+	socket->generation = socket->steered = socket->dst_port = socket->service_port = 0;
 }
 
 /* Returns what the hook returns: 1 lets the call go on. */
@@ -451,7 +433,8 @@ static __always_inline int judge_opening(struct bpf_sock_addr *ctx, bool v6, boo
 		return refuse(ctx, v6, datagram);
 	if (!caller || !(caller->flags & MESH_NETNS_ENROLLED))
 		return borrows_address(ctx, caller, v6, datagram) ? refuse(ctx, v6, datagram) : 1;
-	if (!stamp_older(ctx, cookie))
+	struct mesh_socket *socket = socket_of(ctx, cookie);
+	if (!socket)
 		return refuse(ctx, v6, datagram);
 	/* Before it is decided: what is published meanwhile was perhaps not seen. */
 	__u32 epoch = *(const volatile __u32 *)&settings->epoch;
@@ -462,23 +445,27 @@ static __always_inline int judge_opening(struct bpf_sock_addr *ctx, bool v6, boo
 		return 1;
 	flow->dst = wanted_address(ctx, v6);
 	flow->dst_port = bpf_ntohs(ctx->user_port);
-	if (address_is_loopback(&flow->dst))
-		return forget_opened(ctx);
-	if (flow->dst_port == MESH_PORT_TUNNEL && is_proxy(ctx))
+	bool loops = address_is_loopback(&flow->dst);
+	if (loops)
+		forget_opened(socket);
+	/* The tunnel itself: who may use it, its two ends decide. */
+	if (loops || (flow->dst_port == MESH_PORT_TUNNEL && socket->role == MESH_ROLE_PROXY))
 		return 1;
 	if (flow->protocol == IPPROTO_UDP) {
 		opening.socket = bpf_get_socket_cookie(ctx);
 		opening.bound = ctx->sk && ctx->sk->src_port;
 	}
 	enum opened opened = open_flow(&opening, caller, settings);
-	if (opened == OPENED_ASIDE)
-		return forget_opened(ctx);
+	if (opened == OPENED_ASIDE) {
+		forget_opened(socket);
+		return 1;
+	}
 	if (opening.steered)
 		set_address(ctx, &flow->src, MESH_PORT_STEER, v6);
 	else if (opening.moved)
 		set_address(ctx, &flow->dst, flow->dst_port, v6);
-	if (opened == OPENED_PASS && !datagram && !stamp_opened(ctx, epoch, &opening))
-		opened = OPENED_REFUSE;
+	if (opened == OPENED_PASS && !datagram)
+		stamp_opened(socket, epoch, &opening);
 	return opened == OPENED_PASS ? 1 : refuse(ctx, v6, datagram);
 }
 

@@ -191,13 +191,13 @@ LOOP(p_record, "cgroup_skb/ingress", struct __sk_buff *skb, part_record, PARTS_S
 /* The socket's own: no loop can hold it, so its floor is a program that stops before. */
 SEC("cgroup_skb/ingress") int p_socket(struct __sk_buff *skb)
 {
-	return skb->sk && bpf_sk_fullsock(skb->sk);
+	return skb->sk && is_full(skb->sk);
 }
 
 SEC("cgroup_skb/ingress") int p_storage(struct __sk_buff *skb)
 {
-	struct bpf_sock *sk = skb->sk ? bpf_sk_fullsock(skb->sk) : NULL;
-	return sk && bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE) != NULL;
+	struct bpf_sock *sk = skb->sk;
+	return sk && is_full(sk) && bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE) != NULL;
 }
 
 /* ---- An empty connect hook ---------------------------------------------------------------------- */
