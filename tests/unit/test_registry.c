@@ -213,7 +213,7 @@ static void restart(void **state)
 	assert_int_equal(update(W("shop", "gone", "10.0.0.9", "") "," A "," B, 1000), 0);
 	uint32_t a = number_of("10.0.0.1"), b = number_of("10.0.0.2"), gone = number_of("10.0.0.9");
 	assert_int_equal(update(A "," B, 2000), 0);
-	/* Found by places.c: the proxy's listener outlives meshd, what is known of sockets does not. */
+	/* Found by places.c: the proxy's listener outlives meshd, and over pins so does what is known of sockets. */
 	registry.at[a].flags |= MESH_PEER_PLACED | MESH_PEER_TUNNEL;
 	const char *path = scratch_path("endpoints.json");
 	assert_int_equal(registry_save(&registry, path, &why), 0);
@@ -223,7 +223,8 @@ static void restart(void **state)
 	/* What was in quarantine begins it anew; who comes to that address waits. */
 	assert_int_equal(update(A "," W("shop", "new", "10.0.0.9", ""), 5000), 0);
 	assert_int_equal(number_of("10.0.0.1"), a);
-	assert_int_equal(registry.at[a].flags, MESH_PEER_ENROLLED | MESH_PEER_LOCAL | MESH_PEER_TUNNEL);
+	assert_int_equal(registry.at[a].flags,
+			 MESH_PEER_ENROLLED | MESH_PEER_LOCAL | MESH_PEER_PLACED | MESH_PEER_TUNNEL);
 	assert_true(registry.at[gone].flags & MESH_PEER_QUARANTINED);
 	assert_string_equal(registry.at[gone].owner, "shop/gone");
 	assert_true(registry.at[b].flags & MESH_PEER_QUARANTINED);
