@@ -28,13 +28,8 @@ enum mesh_mode { MESH_ENFORCE = 0, MESH_OBSERVE = 1, MESH_OFF = 2 };
 
 /* Map "control": one element, mmapable. `active` is the store that switches a node. */
 struct mesh_control {
-	union {
-		struct {
-			__u32 active; /* slot + 1; 0: nothing was ever applied, everything passes and is counted */
-			__u32 mode;   /* enum mesh_mode */
-		};
-		__u64 in_force; /* both, as one load: active | mode << 32 */
-	};
+	__u32 active;	   /* slot + 1; 0: nothing was ever applied, everything passes and is counted */
+	__u32 mode;	   /* enum mesh_mode */
 	__u32 epoch;	   /* inventory epoch, never repeats while a socket can remember it */
 	__u32 record_rate; /* flow records a second and CPU */
 	/* Written before `active`: whose connections may still be on their way. */
@@ -170,13 +165,8 @@ struct mesh_flow {
 
 /* Map "sockets" (sk_storage). A verdict counts only under its (generation, epoch). */
 struct mesh_socket {
-	union {
-		struct {
-			__u32 generation;
-			__u32 epoch;
-		};
-		__u64 stamp; /* both, as one load: generation | epoch << 32 */
-	};
+	__u32 generation;
+	__u32 epoch;
 	__u8 role; /* enum mesh_role */
 	__u8 verdict;
 	__u16 service_port; /* what the application asked for, 0: no service address */

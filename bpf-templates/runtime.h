@@ -52,14 +52,15 @@ static __always_inline bool is_decided(const struct __sk_buff *skb, const struct
 				       const struct mesh_socket *socket, const struct mesh_control *settings,
 				       bool leaves)
 {
-	__u64 in_force = *(const volatile __u64 *)&settings->in_force, slot = (__u32)in_force - 1ull;
+	__u32 active = *(const volatile __u32 *)&settings->active;
+	__u64 slot = (__u64)active - 1;
 	/* What is checked is what is used, and without a policy it is no slot: the verifier sees both. */
 	asm volatile("" : "+r"(slot));
-	if (in_force >> 32 == MESH_OFF || slot >= MESH_GENERATIONS)
+	if (settings->mode == MESH_OFF || slot >= MESH_GENERATIONS)
 		return false;
 	if (!socket || !socket->verdict)
 		return false;
-	bool current = socket->stamp == (settings->generations[slot] | (__u64)settings->epoch << 32);
+	bool current = socket->generation == settings->generations[slot] && socket->epoch == settings->epoch;
 	if (leaves && sk->state == TCP_STATE_SYN_SENT)
 		return current && socket->dst_port && socket->netns != MESH_NETNS_IMPOSTOR &&
 		       !goes_elsewhere(sk, socket) && is_plain(skb);
@@ -70,21 +71,6 @@ static __always_inline bool is_decided_by_call(const struct __sk_buff *skb, stru
 					       const struct mesh_control *settings, bool leaves)
 {
 	return is_decided(skb, sk, bpf_sk_storage_get(&sockets, sk, NULL, 0), settings, leaves);
-}
-
-/* To a listener, and no SYN: what ends a handshake, which was decided when it began. Only where the socket has been
- * nothing else since its last SYN (judge_tcp): its child inherits what it is. */
-static __always_inline bool ends_handshake(const struct __sk_buff *skb, struct bpf_sock *sk)
-{
-	const __u8 *head = (const __u8 *)(long)skb->data, *end = (const __u8 *)(long)skb->data_end;
-	if (sk->state != TCP_STATE_LISTEN || head + 34 > end || !is_plain(skb))
-		return false;
-	const struct mesh_socket *socket = bpf_sk_storage_get(&sockets, sk, NULL, 0);
-	if (!socket || socket->role != MESH_ROLE_LISTEN || socket->generation)
-		return false;
-	if (head[0] == 0x45)
-		return !(head[6] & 0x1f) && !head[7] && (head[33] & 0x12) != 0x02;
-	return head + 54 <= end && (head[53] & 0x12) != 0x02;
 }
 
 /* What is not expected lies behind: the way of nearly every packet is a few cache lines of code, without a tail
@@ -99,7 +85,7 @@ static __always_inline bool ends_handshake(const struct __sk_buff *skb, struct b
 				     true))                                                                            \
 			return 1;                                                                                      \
 		int slot = active_slot_of(settings);                                                                   \
-		if (slot < 0 || (!leaves && sk && ends_handshake(skb, sk)))                                            \
+		if (slot < 0)                                                                                          \
 			return 1;                                                                                      \
 		bpf_tail_call(skb, &jump, slot);                                                                       \
 		stat_add(MESH_STAT_NO_PROGRAM);                                                                        \
