@@ -436,8 +436,7 @@ static __always_inline int judge_opening(struct bpf_sock_addr *ctx, bool v6, boo
 	struct mesh_socket *socket = socket_of(ctx, cookie);
 	if (!socket)
 		return refuse(ctx, v6, datagram);
-	/* Before it is decided: what is published meanwhile was perhaps not seen. */
-	__u32 epoch = *(const volatile __u32 *)&settings->epoch;
+	__u32 epoch = epoch_before(settings);
 	struct opening opening = {.datagram = datagram};
 	struct flow *flow = &opening.flow;
 	flow->protocol = ctx->protocol == IPPROTO_MPTCP ? IPPROTO_TCP : ctx->protocol;

@@ -81,6 +81,12 @@ static __always_inline void stat_add(__u32 stat)
 		*count += 1;
 }
 
+/* What a decision is stamped with, read before it is taken: what is published meanwhile was perhaps not seen. */
+static __always_inline __u32 epoch_before(const struct mesh_control *settings)
+{
+	return *(const volatile __u32 *)&settings->epoch;
+}
+
 /* The slot of ADDRESS in BUCKET, 0: it is not there. */
 static __always_inline __u64 peer_slot(__u32 bucket, __be32 address)
 {

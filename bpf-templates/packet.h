@@ -259,8 +259,7 @@ static __always_inline enum judged judge_tcp(struct bpf_sock *sk, struct mesh_so
 	packet->again = decided || socket->role == MESH_ROLE_LISTEN;
 	/* A child that was just accepted: its SYN was counted. */
 	packet->quiet = socket->role == MESH_ROLE_LISTEN;
-	/* Before it is decided: what is published meanwhile was perhaps not seen. */
-	__u32 epoch = *(const volatile __u32 *)&settings->epoch;
+	__u32 epoch = epoch_before(settings);
 	bool pass = judge(settings, packet) == JUDGED_PASS;
 	if (socket->role == MESH_ROLE_LISTEN)
 		socket->role = MESH_ROLE_IN;
@@ -310,10 +309,11 @@ static __always_inline enum judged judge_udp(const struct mesh_control *settings
 	}
 	packet->inbound = fresh ? known->role == MESH_ROLE_IN : !packet->leaves;
 	packet->again = fresh;
+	__u32 epoch = epoch_before(settings);
 	struct mesh_flow flow = {
 		.seen_ns = fresh && packet->leaves == packet->inbound ? known->seen_ns : now_ns,
 		.generation = config.generation,
-		.epoch = settings->epoch,
+		.epoch = epoch,
 		.role = packet->inbound ? MESH_ROLE_IN : MESH_ROLE_OUT,
 		.verdict = judge(settings, packet) == JUDGED_PASS,
 	};
