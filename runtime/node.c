@@ -40,14 +40,6 @@ struct resident *node_active(struct node *node)
 
 /* ---- Requests ------------------------------------------------------------------------------------- */
 
-/* What a library says of a hostile object may be no text. */
-static void make_printable(char *text)
-{
-	for (; *text; text++)
-		if ((unsigned char)*text < ' ' || (unsigned char)*text > '~')
-			*text = '?';
-}
-
 static json_t *failed(int r, const struct why *why)
 {
 	struct why said = *why;

@@ -2,6 +2,8 @@
  * replaced by rename, so that a crash leaves the old or the new. */
 #include "node.h"
 
+#include "base/file.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -22,36 +24,6 @@ static struct path state_path(const struct config *config, const char *format, u
 	return path;
 }
 
-static int write_whole(const char *beside, const void *bytes, size_t len, struct why *why)
-{
-	int fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return why_set(why, -errno, "%s: %s", beside, strerror(errno));
-	size_t done = 0;
-	while (done < len) {
-		ssize_t wrote = write(fd, (const char *)bytes + done, len - done);
-		if (wrote <= 0)
-			break;
-		done += wrote;
-	}
-	int r = done == len && fsync(fd) == 0 ? 0 : -errno;
-	close(fd);
-	return r ? why_set(why, r, "%s: %s", beside, strerror(-r)) : 0;
-}
-
-static int rename_file(const char *beside, const char *path, struct why *why)
-{
-	return rename(beside, path) ? why_set(why, -errno, "%s: %s", path, strerror(errno)) : 0;
-}
-
-static int write_file(const char *path, const void *bytes, size_t len, struct why *why)
-{
-	char beside[1040];
-	snprintf(beside, sizeof(beside), "%s.new", path);
-	int r = write_whole(beside, bytes, len, why);
-	return r ? r : rename_file(beside, path, why);
-}
-
 static void make_folders(const char *folder)
 {
 	char path[1024];
@@ -67,13 +39,13 @@ static void make_folders(const char *folder)
 int state_keep_bundle(const struct node *node, const void *bytes, size_t len, struct why *why)
 {
 	make_folders(node->config->state);
-	return write_whole(state_path(node->config, "slot.new", 0).text, bytes, len, why);
+	return file_replace(state_path(node->config, "slot.new", 0).text, bytes, len, why);
 }
 
 int state_place_bundle(const struct node *node, uint32_t slot, struct why *why)
 {
-	return rename_file(state_path(node->config, "slot.new", 0).text,
-			   state_path(node->config, "slot-%u.o", slot).text, why);
+	struct path fresh = state_path(node->config, "slot.new", 0), path = state_path(node->config, "slot-%u.o", slot);
+	return rename(fresh.text, path.text) ? why_set(why, -errno, "%s: %s", path.text, strerror(errno)) : 0;
 }
 
 int state_save(const struct node *node, struct why *why)
@@ -94,7 +66,7 @@ int state_save(const struct node *node, struct why *why)
 				(json_int_t)node->last_version, "active", (int)kernel_control(node->kernel)->active,
 				"slots", slots);
 	char *text = all ? json_dumps(all, JSON_INDENT(1)) : NULL;
-	int r = text ? write_file(state_path(node->config, "state.json", 0).text, text, strlen(text), why)
+	int r = text ? file_replace(state_path(node->config, "state.json", 0).text, text, strlen(text), why)
 		     : why_set(why, -ENOMEM, "out of memory");
 	free(text);
 	json_decref(all);

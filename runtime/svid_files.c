@@ -51,20 +51,12 @@ static bool is_text(const char *name)
 	return is_clean;
 }
 
-static const char *printable(struct arena *arena, const char *name)
-{
-	char *text = arena_copy(arena, name, strlen(name));
-	for (char *c = text; *c; c++)
-		if (*c < ' ' || *c > '~')
-			*c = '?';
-	return text;
-}
-
 static void complain(struct svid_files *files, const char *path, const char *problem)
 {
-	if (!is_text(path))
-		path = printable(files->arena, path);
-	vec_push(files->arena, &files->problems, arena_printf(files->arena, "%s: %s", path, problem));
+	char *text = arena_printf(files->arena, "%s: %s", path, problem);
+	if (!is_text(text))
+		make_printable(text);
+	vec_push(files->arena, &files->problems, text);
 }
 
 static void add(struct svid_files *files, struct svid_entry entry, const struct stat *first, const struct stat *second)

@@ -13,3 +13,10 @@ int why_set(struct why *why, int error, const char *format, ...)
 	va_end(arguments);
 	return error;
 }
+
+void make_printable(char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < ' ' || (unsigned char)*text > '~')
+			*text = '?';
+}

@@ -8,5 +8,7 @@ struct why {
 
 /* Writes the text (cut at its bound) and returns ERROR. WHY may be NULL. */
 int why_set(struct why *why, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* In place: what somebody else said may be no text. Bytes that are not printable ASCII become '?'. */
+void make_printable(char *text);
 
 #endif
