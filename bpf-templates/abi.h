@@ -14,6 +14,9 @@
 
 #define MESH_ABI 1u
 
+/* An address, or what is kept of a digest. Aligned, programs copy it in words. */
+typedef __u8 mesh_octets[16] __attribute__((aligned(4)));
+
 enum {
 	MESH_GENERATIONS = 8,	     /* resident generations: slots of every jump table */
 	MESH_SPLITS = 16,	     /* weighted shares in one arm of a route */
@@ -93,7 +96,7 @@ struct mesh_netns {
 	__u32 endpoint6;
 	__u32 flags;
 	__u8 address4[4]; /* of endpoint4, as in the packet */
-	__u8 address6[16];
+	mesh_octets address6;
 };
 
 /* Map "classes" (array by endpoint, private to a generation): what an address means to a policy.
@@ -138,8 +141,8 @@ enum mesh_special {
 /* A connection or flow seen from a socket. Key of "exact", "flows": there with the endpoint of the workload that it is
  * seen from, for addresses that several have (groups) or take. */
 struct mesh_tuple {
-	__u8 local[16];
-	__u8 remote[16];
+	mesh_octets local;
+	mesh_octets remote;
 	__u16 local_port;
 	__u16 remote_port;
 	__u8 protocol;
@@ -170,24 +173,24 @@ struct mesh_socket {
 	__u8 role; /* enum mesh_role */
 	__u8 verdict;
 	__u16 service_port; /* what the application asked for, 0: no service address */
-	__u8 service[16];
-	__u8 dst[16];	/* what was decided at connect */
-	__u16 dst_port; /* 0: nothing was */
-	__u16 steered;	/* through the tunnel: the port that is meant, at `dst`; 0: it is not */
-	__u64 netns;	/* cookie of the enrolled namespace that it was born in; 0: in no such one */
+	mesh_octets service;
+	mesh_octets dst; /* what was decided at connect */
+	__u16 dst_port;	 /* 0: nothing was */
+	__u16 steered;	 /* through the tunnel: the port that is meant, at `dst`; 0: it is not */
+	__u64 netns;	 /* cookie of the enrolled namespace that it was born in; 0: in no such one */
 };
 enum { MESH_NETNS_IMPOSTOR = 1 /* as mesh_socket.netns: nobody's, under a workload's address; no cookie is 1 */ };
 
 /* Map "nat" (LRU): UDP service translation of one socket, both ways. */
 struct mesh_nat_key {
 	__u64 socket;
-	__u8 address[16];
+	mesh_octets address;
 	__u16 port;
 	__u8 reverse; /* 0: service -> backend, 1: backend -> service */
 	__u8 pad[5];
 };
 struct mesh_nat {
-	__u8 address[16];
+	mesh_octets address;
 	__u16 port;
 	__u16 pad;
 	__u32 generation;
@@ -196,7 +199,7 @@ struct mesh_nat {
 
 /* Map "vips" (hash, private to a generation): service addresses. */
 struct mesh_vip_key {
-	__u8 address[16];
+	mesh_octets address;
 	__u16 port;
 	__u8 protocol; /* IPPROTO_TCP, IPPROTO_UDP */
 	__u8 pad;
@@ -215,7 +218,7 @@ struct mesh_set {
 	__u32 count;
 };
 struct mesh_backend {
-	__u8 address[16];
+	mesh_octets address;
 };
 
 /* Map "hits" (per-CPU array, private): index = rule number. */
@@ -247,9 +250,9 @@ struct mesh_record {
 	__u32 rule;
 	__u32 src_endpoint; /* 0: not a workload */
 	__u32 dst_endpoint;
-	__u8 src[16]; /* 0::0 where the caller's address is not known yet */
-	__u8 dst[16];
-	__u8 service[16]; /* 0::0: no service address was asked for */
+	mesh_octets src; /* 0::0 where the caller's address is not known yet */
+	mesh_octets dst;
+	mesh_octets service; /* 0::0: no service address was asked for */
 	__u16 src_port;
 	__u16 dst_port;
 	__u16 service_port;
@@ -300,9 +303,9 @@ enum mesh_option {
 
 /* What the application asked for. dst_port 0: it was not steered by us. */
 struct mesh_origin {
-	__u8 dst[16];	  /* where it goes: a workload's address */
-	__u8 service[16]; /* 0::0: no service address was asked for */
-	__u8 src[16];	  /* the caller's own address and port */
+	mesh_octets dst;     /* where it goes: a workload's address */
+	mesh_octets service; /* 0::0: no service address was asked for */
+	mesh_octets src;     /* the caller's own address and port */
 	__u16 dst_port, service_port, src_port, pad;
 	__u32 endpoint; /* the caller's: of its first address */
 	__u32 generation;
@@ -321,9 +324,9 @@ enum mesh_ask_reason {
 	MESH_ASK_NOT_HIS, /* MESH_ASK_SERVER: another workload lives there */
 };
 struct mesh_ask {
-	__u8 id[16];	/* of "spiffe://TRUST/ns/NS/sa/ACCOUNT" */
-	__u8 space[16]; /* of "spiffe://TRUST/ns/NS", where the ID has that form */
-	__u8 src[16], dst[16];
+	mesh_octets id;	   /* of "spiffe://TRUST/ns/NS/sa/ACCOUNT" */
+	mesh_octets space; /* of "spiffe://TRUST/ns/NS", where the ID has that form */
+	mesh_octets src, dst;
 	__u16 src_port, dst_port;
 	__u8 kind;
 	__u8 again; /* this connection was decided before */
@@ -341,8 +344,8 @@ struct mesh_ask {
 
 /* What getpeername and accept tell an application of a connection that came through the tunnel. */
 struct mesh_remember {
-	__u8 dst[16];  /* the application's address, */
-	__u8 peer[16]; /* and the caller's */
+	mesh_octets dst;  /* the application's address, */
+	mesh_octets peer; /* and the caller's */
 	__u16 dst_port, peer_port;
 	__u32 pad;
 };
@@ -365,7 +368,7 @@ struct mesh_vector {
 	__u8 pad[7];
 };
 struct mesh_address_vector {
-	__u8 address[16];
+	mesh_octets address;
 	__u16 block;
 	__u16 dst; /* world or external class of the block */
 	__u32 pad;

@@ -163,6 +163,7 @@ static long (*const bpf_ringbuf_output)(void *map, void *data, __u64 size, __u64
 static void *(*const bpf_ringbuf_reserve)(void *map, __u64 size, __u64 flags) = (void *)131;
 static void (*const bpf_ringbuf_submit)(void *data, __u64 flags) = (void *)132;
 static __u64 (*const bpf_ktime_get_coarse_ns)(void) = (void *)160;
+static __u64 (*const bpf_jiffies64)(void) = (void *)118;
 static long (*const bpf_loop)(__u32 count, void *callback, void *ctx, __u64 flags) = (void *)181;
 static long (*const bpf_set_retval)(int retval) = (void *)187;
 

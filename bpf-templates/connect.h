@@ -86,7 +86,7 @@ static __always_inline const volatile struct plan_split *split_of(const volatile
 struct draw {
 	__u64 left, total;
 	__u32 first, count, set;
-	bool v6, found, sums;
+	bool v6, found;
 };
 
 /* The weight of share I of an arm, 0 where its set has no backend; -1: no such share. */
@@ -98,11 +98,7 @@ static __always_inline __s64 share_weight(struct draw *draw, __u32 i, __u32 *ret
 	*ret_set = plan_splits[at].set;
 	__u32 weight = plan_splits[at].weight;
 	struct mesh_set *set = set_of(*ret_set, draw->v6);
-	if (set && set->count)
-		return weight;
-	if (weight && draw->sums)
-		stat_add(MESH_STAT_EMPTY_SUBSET);
-	return 0;
+	return set && set->count ? weight : 0;
 }
 
 static long draw_sum(__u32 i, struct draw *draw)
@@ -130,7 +126,7 @@ static long draw_step(__u32 i, struct draw *draw)
 }
 
 /* The share in which LEFT lies, whether or not it has backends. */
-static long draw_first(__u32 i, struct draw *draw)
+static __always_inline long draw_at(__u32 i, struct draw *draw)
 {
 	__u32 at = same_register(draw->first + i);
 	if (i >= draw->count || at >= PLAN_SPLITS)
@@ -146,22 +142,28 @@ static long draw_first(__u32 i, struct draw *draw)
 	return 1;
 }
 
+static long draw_next(__u32 i, struct draw *draw)
+{
+	return draw_at(i + 1, draw);
+}
+
 /* Draws a share among those that have backends: an empty one gives its share away. */
 static __always_inline struct draw draw_share(const volatile struct plan_arm *arm, bool v6, __u32 random)
 {
 	struct draw draw = {.first = arm->first, .count = arm->count, .v6 = v6};
 	/* Scaled, not modulo: every share is exact to 2^-32. */
 	draw.left = ((__u64)random * arm->total) >> 32;
-	/* Not COUNT times: where it is known to be 0 the kernel (6.18) drops the callback, not the call. */
-	bpf_loop(MESH_SPLITS, draw_first, &draw, 0);
+	/* Mostly it lies in the first. Not COUNT times: where it is known to be 0 the kernel (6.18) drops the callback,
+	 * not the call. */
+	if (!draw_at(0, &draw))
+		bpf_loop(MESH_SPLITS, draw_next, &draw, 0);
 	if (draw.found)
 		return draw;
 	/* It has none: once more, among the others. The shares stay in proportion. */
+	stat_add(MESH_STAT_EMPTY_SUBSET);
 	random = hash_step(random, draw.set);
-	draw.sums = true;
 	bpf_loop(MESH_SPLITS, draw_sum, &draw, 0);
 	draw.left = ((__u64)random * draw.total) >> 32;
-	draw.sums = false;
 	bpf_loop(MESH_SPLITS, draw_step, &draw, 0);
 	return draw;
 }
@@ -219,11 +221,20 @@ struct opening {
 	bool steered;  /* through the tunnel: to the node proxy, at flow.src */
 };
 
-/* Its socket's storage. One that was made before its namespace was enrolled, and not known to the kernel's tables then
- * (adopt.bpf.c), is told whose it is when it is used first. */
-static __always_inline struct mesh_socket *socket_of(struct bpf_sock_addr *ctx, __u64 cookie)
+/* The namespace that the socket was made in. A socket that is known tells it without a call. */
+static __always_inline __u64 netns_of(struct bpf_sock_addr *ctx, const struct mesh_socket *socket)
 {
-	struct mesh_socket *socket = bpf_sk_storage_get(&sockets, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	__u64 cookie = socket ? socket->netns : 0;
+	return cookie && cookie != MESH_NETNS_IMPOSTOR ? cookie : bpf_get_netns_cookie(ctx);
+}
+
+/* One that was made before its namespace was enrolled, and not known to the kernel's tables then (adopt.bpf.c), is told
+ * whose it is when it is used first. */
+static __always_inline struct mesh_socket *make_known(struct bpf_sock_addr *ctx, struct mesh_socket *socket,
+						      __u64 cookie)
+{
+	if (!socket)
+		socket = bpf_sk_storage_get(&sockets, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!socket)
 		stat_add(MESH_STAT_NO_STORAGE);
 	else if (!socket->netns)
@@ -388,7 +399,7 @@ __noinline int open_flow(struct opening *opening, const struct mesh_netns *calle
 }
 
 /* Whether ADDRESS is of a workload, and not of whom CALLER (NULL: nobody) may speak for. */
-static __always_inline bool is_borrowed(const struct mesh_address *address, const struct mesh_netns *caller)
+static __noinline bool is_borrowed(const struct mesh_address *address, const struct mesh_netns *caller)
 {
 	struct mesh_peer peer = peer_of(address);
 	__u32 own = MESH_PEER_LOCAL | MESH_PEER_ENROLLED;
@@ -426,14 +437,15 @@ static __always_inline void forget_opened(struct mesh_socket *socket)
 static __always_inline int judge_opening(struct bpf_sock_addr *ctx, bool v6, bool datagram)
 {
 	__u32 zero = 0;
-	__u64 cookie = bpf_get_netns_cookie(ctx);
+	struct mesh_socket *socket = bpf_sk_storage_get(&sockets, ctx->sk, NULL, 0);
+	__u64 cookie = netns_of(ctx, socket);
 	struct mesh_netns *caller = bpf_map_lookup_elem(&netns, &cookie);
 	struct mesh_control *settings = bpf_map_lookup_elem(&control, &zero);
 	if (!settings)
 		return refuse(ctx, v6, datagram);
 	if (!caller || !(caller->flags & MESH_NETNS_ENROLLED))
 		return borrows_address(ctx, caller, v6, datagram) ? refuse(ctx, v6, datagram) : 1;
-	struct mesh_socket *socket = socket_of(ctx, cookie);
+	socket = make_known(ctx, socket, cookie);
 	if (!socket)
 		return refuse(ctx, v6, datagram);
 	__u32 epoch = epoch_before(settings);

@@ -23,7 +23,7 @@ struct mesh_id {
 struct mesh_bucket {
 	__u64 second;
 	__u32 used;
-	__u32 pad;
+	__u32 tick; /* jiffies, the low half */
 };
 
 MAP(control, BPF_MAP_TYPE_ARRAY, __u32, struct mesh_control, 1, BPF_F_MMAPABLE);
@@ -74,11 +74,17 @@ struct {
 JUMP(jump_lookup);
 JUMP(jump_ingress);
 
-static __always_inline void stat_add(__u32 stat)
+static __always_inline void stat_add_often(__u32 stat)
 {
 	__u64 *count = bpf_map_lookup_elem(&stats, &stat);
 	if (count)
 		*count += 1;
+}
+
+/* What is rare need not be near. */
+static __noinline void stat_add(__u32 stat)
+{
+	stat_add_often(stat);
 }
 
 /* What a decision is stamped with, read before it is taken: what is published meanwhile was perhaps not seen. */

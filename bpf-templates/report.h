@@ -39,11 +39,15 @@ static __always_inline bool bucket_take(const struct mesh_control *settings, __u
 	struct mesh_bucket *bucket = bpf_map_lookup_elem(&buckets, &zero);
 	if (!bucket)
 		return false;
-	/* The coarse clock costs a load: where the bucket is empty nobody wants to know it better. */
-	__u64 second = bpf_ktime_get_coarse_ns() >> 30;
-	if (bucket->second != second) {
-		bucket->second = second;
-		bucket->used = 0;
+	/* The clock is asked once a tick: the coarse one goes no finer, and to read the tick takes no call. */
+	__u32 tick = bpf_jiffies64();
+	if (bucket->tick != tick) {
+		__u64 second = bpf_ktime_get_coarse_ns() >> 30;
+		bucket->tick = tick;
+		if (bucket->second != second) {
+			bucket->second = second;
+			bucket->used = 0;
+		}
 	}
 	*ret_wake = ++bucket->used % RECORDS_A_WAKE ? BPF_RB_NO_WAKEUP : BPF_RB_FORCE_WAKEUP;
 	return bucket->used <= settings->record_rate;
@@ -57,7 +61,7 @@ static __always_inline void record_flow(const struct mesh_control *settings, con
 	if (bucket_take(settings, &wake))
 		record = bpf_ringbuf_reserve(&records, sizeof(*record), 0);
 	if (!record) {
-		stat_add(MESH_STAT_RECORDS_LOST);
+		stat_add_often(MESH_STAT_RECORDS_LOST);
 		return;
 	}
 	record->time_ns = bpf_ktime_get_ns();

@@ -25,7 +25,7 @@ MAP(covered, BPF_MAP_TYPE_LRU_HASH, __u64, __u32, 65536, 0);
 		int slot = active_slot();                                                                              \
 		if (slot < 0)                                                                                          \
 			return pass;                                                                                   \
-		bpf_tail_call(ctx, &jump, slot);                                                                       \
+		jump_to_slot(ctx, &jump, slot);                                                                        \
 		stat_add(MESH_STAT_NO_PROGRAM);                                                                        \
 		return deny;                                                                                           \
 	}
@@ -85,7 +85,7 @@ SEC("sk_lookup") int d_lookup(struct bpf_sk_lookup *ctx)
 	int slot = active_slot();
 	if (slot < 0)
 		return SK_PASS;
-	bpf_tail_call(ctx, &jump_lookup, slot);
+	jump_to_slot(ctx, &jump_lookup, slot);
 	stat_add(MESH_STAT_NO_PROGRAM);
 	return SK_DROP;
 }
@@ -452,7 +452,7 @@ SEC("cgroup/setsockopt") int f_ask(struct bpf_sockopt *ctx)
 	int slot = active_slot();
 	if (slot < 0)
 		return answer_nobody(ctx);
-	bpf_tail_call(ctx, &jump_tunnel, slot);
+	jump_to_slot(ctx, &jump_tunnel, slot);
 	stat_add(MESH_STAT_NO_PROGRAM);
 	return 0; /* EPERM */
 }

@@ -38,6 +38,30 @@ static __always_inline int active_slot(void)
 	return active_slot_of(settings_of_node());
 }
 
+/* A tail call to a slot that the verifier knows is a jump in the machine code, patched where the slot's program changes
+ * (Linux 5.5); to one that it does not know it is an indirect call with all that a CPU's mitigations make of one. */
+#define JUMP_IF(number)                                                                                                \
+	case number:                                                                                                   \
+		asm volatile("r1 = %0\n\tr2 = %1\n\tr3 = " #number "\n\tcall 12" /* bpf_tail_call */                   \
+			     :                                                                                         \
+			     : "r"(context), "r"(jump)                                                                 \
+			     : "r0", "r1", "r2", "r3", "r4", "r5", "memory");                                          \
+		break;
+_Static_assert(MESH_GENERATIONS == 8, "a case for each slot");
+static __always_inline void jump_to_slot(void *context, void *jump, int slot)
+{
+	switch (slot) {
+		JUMP_IF(0)
+		JUMP_IF(1)
+		JUMP_IF(2)
+		JUMP_IF(3)
+		JUMP_IF(4)
+		JUMP_IF(5)
+		JUMP_IF(6)
+		JUMP_IF(7)
+	}
+}
+
 /* TCP, without IP options or IPv6 extension headers. */
 static __always_inline bool is_plain(const struct __sk_buff *skb)
 {
@@ -87,7 +111,7 @@ static __always_inline bool is_decided_by_call(const struct __sk_buff *skb, stru
 		int slot = active_slot_of(settings);                                                                   \
 		if (slot < 0)                                                                                          \
 			return 1;                                                                                      \
-		bpf_tail_call(skb, &jump, slot);                                                                       \
+		jump_to_slot(skb, &jump, slot);                                                                        \
 		stat_add(MESH_STAT_NO_PROGRAM);                                                                        \
 		return 0;                                                                                              \
 	}

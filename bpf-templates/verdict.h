@@ -109,6 +109,7 @@ static __always_inline struct verdict decide(__u32 src, __u32 block, __u32 dst, 
 	__u32 outcome = plan_outcome_of(face, src, block, dst, key), audit = PLAN_OUTCOMES;
 	if (PLAN_AUDIT_SETS > 1 && node < PLAN_NODES && plan_nodes[node].first & PLAN_AUDITED)
 		audit = plan_outcome_of(verified ? PLAN_VERIFIED_AUDITS : PLAN_AUDITS, src, block, dst, key);
+	outcome = same_register(outcome); /* out of the stack only once */
 	if (outcome >= PLAN_OUTCOMES)
 		return verdict_unknown();
 	struct verdict verdict = {
@@ -118,6 +119,7 @@ static __always_inline struct verdict decide(__u32 src, __u32 block, __u32 dst, 
 	};
 	if (verdict.flags & PLAN_STRICT && via == MESH_VIA_WIRE)
 		verdict = (struct verdict){.rule = PLAN_RULES + MESH_PLAINTEXT};
+	audit = same_register(audit);
 	if (audit < PLAN_OUTCOMES)
 		verdict.audit = plan_outcomes[audit].value;
 	return verdict;

@@ -148,6 +148,7 @@ static bool helper_is_allowed(int32_t helper)
 	case BPF_FUNC_map_delete_elem:
 	case BPF_FUNC_ktime_get_ns:
 	case BPF_FUNC_ktime_get_coarse_ns:
+	case BPF_FUNC_jiffies64:
 	case BPF_FUNC_tail_call:
 	case BPF_FUNC_get_prandom_u32:
 	case BPF_FUNC_skb_load_bytes:
