@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 /* Maps of a generation that are pinned with it. "about" says what no map of the policy says. */
@@ -260,12 +259,6 @@ static uint32_t half_in_use(const struct generation *generation)
 	return 0;
 }
 
-static size_t classes_bytes(const struct generation *generation)
-{
-	size_t page = sysconf(_SC_PAGESIZE), bytes = (size_t)generation->endpoints * sizeof(struct mesh_class);
-	return (bytes + page - 1) / page * page;
-}
-
 static int adopt_all(struct kernel *kernel, uint32_t slot, struct generation *generation)
 {
 	int r = adopt_about(kernel, slot, generation);
@@ -287,10 +280,6 @@ static int adopt_all(struct kernel *kernel, uint32_t slot, struct generation *ge
 		r = adopt_program(kernel, slot, i, generation);
 	if (r)
 		return r;
-	void *at = mmap(NULL, classes_bytes(generation), PROT_READ | PROT_WRITE, MAP_SHARED, generation->classes, 0);
-	if (at == MAP_FAILED)
-		return -errno;
-	generation->class_at = at;
 	generation->half = half_in_use(generation);
 	generation->is_closed = pin_exists(closed_path(kernel, slot).text);
 	return 0;
@@ -387,12 +376,17 @@ void generation_release(struct generation *generation)
 		return;
 	const int fds[] = {generation->classes,	 generation->vips, generation->sets,
 			   generation->backends, generation->hits, generation->ids};
-	if (generation->class_at)
-		munmap(generation->class_at, classes_bytes(generation));
 	for (size_t i = 0; i < sizeof(fds) / sizeof(*fds); i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
 	free(generation);
+}
+
+struct mesh_class generation_class(const struct generation *generation, uint32_t endpoint)
+{
+	struct mesh_class class = {0};
+	bpf_map_lookup_elem(generation->classes, &endpoint, &class);
+	return class;
 }
 
 int kernel_unload(struct kernel *kernel, struct generation *generation)

@@ -61,7 +61,6 @@ uint64_t kernel_stat(struct kernel *kernel, enum mesh_stat stat);
 struct generation {
 	uint32_t number, slot;			      /* slot: MESH_GENERATIONS where it has none yet */
 	int classes, vips, sets, backends, hits, ids; /* descriptors of its private maps */
-	struct mesh_class *class_at;		      /* mapped, writable */
 	uint32_t endpoints, backend_max, set_max, vip_max, hit_max, id_max;
 	bool has_ids;	/* they never change: written once */
 	bool is_closed; /* of kernel_load_closed */
@@ -88,6 +87,8 @@ int kernel_adopt(struct kernel *kernel, uint32_t slot, struct generation **ret_g
 /* Empties the slot and unpins. Never of the active one: -EBUSY. */
 int kernel_unload(struct kernel *kernel, struct generation *generation);
 void generation_release(struct generation *generation); /* descriptors only */
+/* What was last published of ENDPOINT; all zero, which no program takes for anybody: nothing was. */
+struct mesh_class generation_class(const struct generation *generation, uint32_t endpoint);
 
 struct names;
 /* Loads ELF a second time with maps of its own and replays what its vectors say; the live maps are

@@ -244,10 +244,8 @@ static json_t *addresses_of(const struct node *node, const struct place *place)
 /* "shop/frontend"; NULL: it is in no service ("shop/-"). */
 static const char *service_of(const struct resident *active, uint32_t number)
 {
-	const struct generation *generation = active->generation;
-	const char *name = number < generation->endpoints && active->names
-				   ? names_class(active->names, generation->class_at[number].src)
-				   : NULL;
+	const char *name =
+		active->names ? names_class(active->names, generation_class(active->generation, number).src) : NULL;
 	const char *slash = name ? strchr(name, '/') : NULL;
 	return slash && strcmp(slash, "/-") != 0 ? name : NULL;
 }

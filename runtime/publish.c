@@ -13,17 +13,24 @@
 
 /* ---- Classes ------------------------------------------------------------------------------------- */
 
-/* One store for each: an address means the old or the new, never half of both. */
-static void publish_classes(struct generation *generation, const struct view *view)
+/* One store for each: an address means the old or the new, never half of both. Mapped for as long as that takes: the
+ * pages count as meshd's own memory, for each generation. */
+static int publish_classes(const struct generation *generation, const struct view *view)
 {
 	static const struct mesh_class nobody;
+	size_t page = sysconf(_SC_PAGESIZE), bytes = generation->endpoints * sizeof(struct mesh_class);
+	bytes = (bytes + page - 1) / page * page;
+	uint64_t *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, generation->classes, 0);
+	if (at == MAP_FAILED)
+		return -errno;
 	for (uint32_t i = 0; i < generation->endpoints; i++) {
-		uint64_t now, wanted;
-		memcpy(&now, &generation->class_at[i], sizeof(now));
+		uint64_t wanted;
 		memcpy(&wanted, i < view->class_count ? &view->classes[i] : &nobody, sizeof(wanted));
-		if (now != wanted)
-			__atomic_store_n((uint64_t *)&generation->class_at[i], wanted, __ATOMIC_RELEASE);
+		if (at[i] != wanted)
+			__atomic_store_n(&at[i], wanted, __ATOMIC_RELEASE);
 	}
+	munmap(at, bytes);
+	return 0;
 }
 
 /* ---- Backends ------------------------------------------------------------------------------------ */
@@ -234,8 +241,10 @@ int kernel_publish_view(struct kernel *kernel, struct generation *generation, co
 		if (bounds[i].wanted > bounds[i].room)
 			return why_set(why, -ENOSPC, "generation %u has room for %zu %s, the inventory needs %zu",
 				       generation->number, bounds[i].room, bounds[i].what, bounds[i].wanted);
-	publish_classes(generation, view);
-	int r = publish_ids(generation, view);
+	int r = publish_classes(generation, view);
+	if (r)
+		return why_set(why, r, "publishing classes: %s", strerror(-r));
+	r = publish_ids(generation, view);
 	if (r)
 		return why_set(why, r, "publishing identities: %s", strerror(-r));
 	r = publish_subsets(generation, view);

@@ -588,7 +588,7 @@ static void test_publishes_a_view(void **state)
 	assert_int_equal(vip.target, 8443);
 	publish(0, false);
 	assert_int_equal(bpf_map_lookup_elem(generation->vips, &key, &vip), -ENOENT);
-	assert_int_equal(generation->class_at[2].src, MESH_CLASS_OTHER);
+	assert_int_equal(generation_class(generation, 2).src, MESH_CLASS_OTHER);
 	struct view large = {.class_count = 5000};
 	assert_int_equal(kernel_publish_view(kernel, generation, &large, &why), -ENOSPC);
 }
@@ -702,7 +702,7 @@ static void test_adopts(void **state)
 	assert_int_equal(kernel_adopt(kernel, 1, &generation, &why), -ENOENT);
 	assert_works(kernel_adopt(kernel, 0, &generation, &why));
 	assert_int_equal(generation->number, 1);
-	assert_int_equal(generation->class_at[1].src, MESH_CLASS_OTHER);
+	assert_int_equal(generation_class(generation, 1).src, MESH_CLASS_OTHER);
 	assert_true(kernel_rings_consume(kernel, on_record, NULL, NULL) > 0);
 	assert_int_equal(records_seen, 2);
 }
