@@ -1,7 +1,9 @@
-/* Reads and forgets, until it is killed: stream ADDRESS PORT. Answers a byte for each MiB. */
+/* Reads and forgets, until it is killed: stream ADDRESS PORT. Answers a byte for each MiB. On the last CPU, as who
+ * sends is on the first (talk.c). */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,9 +48,23 @@ static int sink(const char *host, const char *port)
 	}
 }
 
+static void stay_on_last_cpu(void)
+{
+	cpu_set_t mine, last;
+	if (sched_getaffinity(0, sizeof(mine), &mine))
+		return;
+	for (int i = 0; i < CPU_SETSIZE; i++)
+		if (CPU_ISSET(i, &mine)) {
+			CPU_ZERO(&last);
+			CPU_SET(i, &last);
+		}
+	sched_setaffinity(0, sizeof(last), &last);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc != 3)
 		return fputs("usage: stream ADDRESS PORT\n", stderr), 2;
+	stay_on_last_cpu();
 	return sink(argv[1], argv[2]);
 }
