@@ -84,7 +84,7 @@ static __always_inline const volatile struct plan_split *split_of(const volatile
 }
 
 struct draw {
-	__u64 left, total;
+	__u32 left, total; /* of MESH_SPLITS weights, of a million at most (M0208) */
 	__u32 first, count, set;
 	bool v6, found;
 };
@@ -433,8 +433,9 @@ static __always_inline void forget_opened(struct mesh_socket *socket)
 	socket->generation = socket->steered = socket->dst_port = socket->service_port = 0;
 }
 
-/* Returns what the hook returns: 1 lets the call go on. */
-static __always_inline int judge_opening(struct bpf_sock_addr *ctx, bool v6, bool datagram)
+/* Returns what the hook returns: 1 lets the call go on. One function for four hooks, which keeps the object small: each
+ * program has its own copy of it in the kernel, in which the verifier follows only what V6 and DATAGRAM say. */
+static __noinline int judge_opening(struct bpf_sock_addr *ctx, bool v6, bool datagram)
 {
 	__u32 zero = 0;
 	struct mesh_socket *socket = bpf_sk_storage_get(&sockets, ctx->sk, NULL, 0);

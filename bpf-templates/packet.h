@@ -87,7 +87,7 @@ __noinline int parse_packet(struct __sk_buff *skb, struct packet *packet)
 			return PARSED_BROKEN;
 		return parse_transport(skb, 20, packet);
 	}
-	if (head[0] >> 4 != 6 || !copy_bytes(skb, 0, (__u16 *)head, 40))
+	if (head[0] >> 4 != 6 || bpf_skb_load_bytes(skb, 0, head, 40))
 		return PARSED_BROKEN;
 	__builtin_memcpy(&packet->src, head + 8, 16);
 	__builtin_memcpy(&packet->dst, head + 24, 16);
