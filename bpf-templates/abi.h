@@ -41,7 +41,8 @@ struct mesh_control {
 	__u32 before_generation;
 	__u32 peer_mask; /* buckets of "peers4" - 1 */
 	__u32 pad;
-	__u32 generations[MESH_GENERATIONS]; /* which generation lies in a slot; written before it is active */
+	__u32 generations[MESH_GENERATIONS]; /* which generation lies in a slot; written before it is active. ~0: it was
+						emptied */
 };
 
 /* .rodata object "config" of every policy program: written by meshd before it is loaded. */
@@ -179,7 +180,10 @@ struct mesh_socket {
 	__u16 steered;	 /* through the tunnel: the port that is meant, at `dst`; 0: it is not */
 	__u64 netns;	 /* cookie of the enrolled namespace that it was born in; 0: in no such one */
 };
-enum { MESH_NETNS_IMPOSTOR = 1 /* as mesh_socket.netns: nobody's, under a workload's address; no cookie is 1 */ };
+enum {
+	MESH_NETNS_IMPOSTOR = 1 /* as mesh_socket.netns: nobody's, under a workload's address; 1 may be the host's
+				   cookie (Linux before 6.18), which is never enrolled */
+};
 
 /* Map "nat" (LRU): UDP service translation of one socket, both ways. */
 struct mesh_nat_key {

@@ -221,7 +221,7 @@ struct opening {
 	bool steered;  /* through the tunnel: to the node proxy, at flow.src */
 };
 
-/* The namespace that the socket was made in. A socket that is known tells it without a call. */
+/* The namespace that the socket was made in. One that is known tells it, and spares a call; others cost one more. */
 static __always_inline __u64 netns_of(struct bpf_sock_addr *ctx, const struct mesh_socket *socket)
 {
 	__u64 cookie = socket ? socket->netns : 0;

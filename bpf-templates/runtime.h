@@ -38,8 +38,9 @@ static __always_inline int active_slot(void)
 	return active_slot_of(settings_of_node());
 }
 
-/* A tail call to a slot that the verifier knows is a jump in the machine code, patched where the slot's program changes
- * (Linux 5.5); to one that it does not know it is an indirect call with all that a CPU's mitigations make of one. */
+/* A tail call to a slot that the verifier knows is on x86-64 a jump in the machine code, patched where the slot's
+ * program changes (Linux 5.5); to one that it does not know it is an indirect call with all that a CPU's mitigations
+ * make of one. */
 #define JUMP_IF(number)                                                                                                \
 	case number:                                                                                                   \
 		asm volatile("r1 = %0\n\tr2 = %1\n\tr3 = " #number "\n\tcall 12" /* bpf_tail_call */                   \

@@ -111,12 +111,13 @@ static uint32_t choose_slot(struct node *node)
 	return oldest;
 }
 
-static int free_slot(struct node *node, uint32_t slot)
+/* FILLED: another generation comes into it next. */
+static int free_slot(struct node *node, uint32_t slot, bool filled)
 {
 	struct resident *resident = &node->residents[slot];
 	if (!resident->generation)
 		return 0;
-	int r = kernel_unload(node->kernel, resident->generation);
+	int r = (filled ? kernel_retire : kernel_unload)(node->kernel, resident->generation);
 	if (r)
 		return r;
 	resident_release(resident);
@@ -183,7 +184,7 @@ static void open_node(struct node *node, uint32_t closed)
 {
 	free(node->closed_problem);
 	node->closed_problem = NULL;
-	if (free_slot(node, closed))
+	if (free_slot(node, closed, false))
 		node_say("the generation that denied everything stays in slot %u", closed);
 }
 
@@ -233,7 +234,7 @@ static void describe_switch(struct node *node, json_t *answer)
  * a generation that is pinned has a bundle of its own, or none, whenever meshd is killed. */
 static int take_slot(struct node *node, uint32_t slot, const struct resident *fresh, struct why *why)
 {
-	int r = free_slot(node, slot);
+	int r = free_slot(node, slot, true);
 	if (r)
 		return why_set(why, r, "slot %u cannot be freed: %s", slot, strerror(-r));
 	r = state_place_bundle(node, slot, why);
@@ -401,7 +402,7 @@ static int close_node(struct node *node, struct why *why)
 {
 	struct resident fresh = {.names = names_make(NULL, NULL)};
 	uint32_t slot = choose_slot(node);
-	int r = !fresh.names ? -ENOMEM : slot == MESH_GENERATIONS ? -EBUSY : free_slot(node, slot);
+	int r = !fresh.names ? -ENOMEM : slot == MESH_GENERATIONS ? -EBUSY : free_slot(node, slot, true);
 	if (r)
 		why_set(why, r, "%s", strerror(-r));
 	else

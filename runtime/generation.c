@@ -389,15 +389,23 @@ struct mesh_class generation_class(const struct generation *generation, uint32_t
 	return class;
 }
 
+int kernel_retire(struct kernel *kernel, struct generation *generation)
+{
+	uint32_t slot = generation->slot;
+	if (kernel->control->active == slot + 1)
+		return -EBUSY;
+	if (slot < MESH_GENERATIONS)
+		kernel->control->generations[slot] = ~0u;
+	return pin_remove(generation_path(kernel, slot).text);
+}
+
 int kernel_unload(struct kernel *kernel, struct generation *generation)
 {
 	__u32 slot = generation->slot;
-	if (kernel->control->active == slot + 1)
-		return -EBUSY;
-	for (int i = 0; slot < MESH_GENERATIONS && i < KERNEL_POLICY_COUNT; i++) {
-		int r = bpf_map_delete_elem(kernel_jump(kernel, i), &slot);
-		if (r && r != -ENOENT)
-			return r;
+	int r = kernel_retire(kernel, generation);
+	for (int i = 0; !r && slot < MESH_GENERATIONS && i < KERNEL_POLICY_COUNT; i++) {
+		r = bpf_map_delete_elem(kernel_jump(kernel, i), &slot);
+		r = r == -ENOENT ? 0 : r;
 	}
-	return pin_remove(generation_path(kernel, slot).text);
+	return r;
 }

@@ -84,8 +84,13 @@ int kernel_load_closed(struct kernel *kernel, uint32_t number, uint32_t slot, st
 		       struct why *why);
 /* What an earlier run had pinned in SLOT. -ENOENT: nothing. */
 int kernel_adopt(struct kernel *kernel, uint32_t slot, struct generation **ret_generation, struct why *why);
-/* Empties the slot and unpins. Never of the active one: -EBUSY. */
+/* Empties the slot and unpins. Never of the active one: -EBUSY. For each program that leaves a jump table the kernel
+ * patches a jump out of running code and waits for whoever is there: some 10 ms each. */
 int kernel_unload(struct kernel *kernel, struct generation *generation);
+/* The same for a slot that is filled next, without waiting: its programs stay until others take their places. Until
+ * then nobody calls them: the slot is not active, and who looks for the generation that was active before does not find
+ * it. */
+int kernel_retire(struct kernel *kernel, struct generation *generation);
 void generation_release(struct generation *generation); /* descriptors only */
 /* What was last published of ENDPOINT; all zero, which no program takes for anybody: nothing was. */
 struct mesh_class generation_class(const struct generation *generation, uint32_t endpoint);

@@ -63,8 +63,9 @@ static void stay_on_last_cpu(void)
 
 int main(int argc, char **argv)
 {
-	if (argc != 3)
-		return fputs("usage: stream ADDRESS PORT\n", stderr), 2;
-	stay_on_last_cpu();
+	if (argc < 3)
+		return fputs("usage: stream ADDRESS PORT [last]\n", stderr), 2;
+	if (argc > 3)
+		stay_on_last_cpu();
 	return sink(argv[1], argv[2]);
 }

@@ -46,7 +46,7 @@ http {
 }
 END
 	table_spawn "$1-s" nginx -c "$NODE/nginx-$1.conf" -e "$NODE/log/nginx-$1.log"
-	table_spawn "$1-s" "$build/bench-stream" 0.0.0.0 9000
+	table_spawn "$1-s" "$build/bench-stream" 0.0.0.0 9000 last
 }
 
 # The client's proxy to the server's, the server's to the server: ports 8080 and 9000.
@@ -216,7 +216,7 @@ table_run() {
 	table_line connections_per_s "connections with a request, a second" %.0f 0.85
 	table_line wrk_per_s "requests a second, 16 connections kept (wrk)" %.0f 0.97
 	table_line requests_per_s "... by the client of our own (talk.c)" %.0f none
-	table_line gbit_per_s "one stream, Gbit/s" %.1f 0.97
+	table_line gbit_per_s "one stream between two CPUs, Gbit/s" %.1f 0.97
 	table_line p50_us "latency of a request, p50, us" %.0f less
 	table_line p99_us "latency of a request, p99, us" %.0f less
 	table_line cpu_us "CPU of a request, both sides, us" %.1f less

@@ -796,6 +796,42 @@ static void test_half_made(void **state)
 	assert_int_equal(programs_at_cgroup(BPF_CGROUP_INET4_CONNECT), 0);
 }
 
+/* The program in SLOT of the jump table for connect4, by its number; 0: none. */
+static __u32 program_in(__u32 slot)
+{
+	__u32 id = 0;
+	return bpf_map_lookup_elem(kernel_map(kernel, "jump_connect4"), &slot, &id) ? 0 : id;
+}
+
+/* A slot that is filled next keeps its programs until then, and nobody finds a generation in it. */
+static void test_retires(void **state)
+{
+	(void)state;
+	need_kernel();
+	volatile const struct mesh_control *control = kernel_control(kernel);
+	assert_works(kernel_attach(kernel, &why));
+	assert_works(kernel_load(kernel, world.elf, world.elf_len, 7, &generation, &why));
+	assert_works(kernel_place(kernel, generation, 3, &why));
+	__u32 first = program_in(3);
+	assert_int_not_equal(first, 0);
+	assert_int_equal(control->generations[3], 7);
+	assert_works(kernel_retire(kernel, generation));
+	assert_false(pinned("gen/3"));
+	assert_int_equal(control->generations[3], UINT32_MAX);
+	assert_int_equal(program_in(3), first);
+	generation_release(generation);
+	assert_works(kernel_load(kernel, world.elf, world.elf_len, 8, &generation, &why));
+	assert_works(kernel_place(kernel, generation, 3, &why));
+	assert_int_not_equal(program_in(3), 0);
+	assert_int_not_equal(program_in(3), first);
+	assert_int_equal(control->generations[3], 8);
+	assert_works(kernel_unload(kernel, generation));
+	assert_int_equal(control->generations[3], UINT32_MAX);
+	assert_int_equal(program_in(3), 0);
+	generation_release(generation);
+	generation = NULL;
+}
+
 static void test_uninstalls(void **state)
 {
 	(void)state;
@@ -888,6 +924,7 @@ int main(void)
 		cmocka_unit_test(test_refuses_loners),
 		cmocka_unit_test(test_sweeps),
 		cmocka_unit_test(test_half_made),
+		cmocka_unit_test(test_retires),
 		cmocka_unit_test(test_uninstalls),
 		cmocka_unit_test(test_preflight),
 		cmocka_unit_test(test_preflight_mtls_fails),
