@@ -3,9 +3,10 @@
  *
  *   talk ROUNDS SLICE_MS {NAME NETNS CLIENT_CGROUP SERVER_CGROUP HTTP:PORT BULK:PORT}...
  *
- * A slice: connections with one request each, 16 at a time; requests on 16 connections that are kept; one stream. The
- * sockets are born in the kind's own namespace and cgroup. One JSON object: for each kind the better quartile of its
- * slices, their median of CPU, and `*_ratio`, the median over the rounds of its slice against that of the first kind.
+ * A slice: connections with one request each, 16 at a time; requests on 16 connections that are kept; the best of 3
+ * streams. The sockets are born in the kind's own namespace and cgroup. One JSON object: for each kind the better
+ * quartile of its slices, their median of CPU, and `*_ratio`, the median over the rounds of its slice against that of
+ * the first kind.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -22,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { KINDS = 8, LANES = 16, MOST_ROUNDS = 2000, PATIENCE_MS = 2000, BUCKETS = 1024 };
+enum { KINDS = 8, LANES = 16, STREAMS = 3, MOST_ROUNDS = 2000, PATIENCE_MS = 2000, BUCKETS = 1024 };
 enum measure { FRESH, KEPT, BULK, MEASURES };
 static const char *const measure_names[] = {"connections_per_s", "requests_per_s", "gbit_per_s"};
 static const char request[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -255,19 +256,10 @@ static void wait_for_answers(const struct kind *kind, size_t count)
 	}
 }
 
-/* A new connection each time, for the same reason; its first MiB is not counted. On the first CPU: the sink has the
- * last, and where both shared one, that would be all that is seen. */
-static double run_bulk(struct kind *kind)
+/* A new connection each time, for the same reason; its first MiB is not counted. */
+static double run_stream(struct kind *kind)
 {
 	size_t sent = 0;
-	cpu_set_t anywhere, first;
-	CPU_ZERO(&first);
-	if (sched_getaffinity(0, sizeof(anywhere), &anywhere))
-		fail(kind, "sched_getaffinity");
-	for (int i = 0; i < CPU_SETSIZE && !CPU_COUNT(&first); i++)
-		if (CPU_ISSET(i, &anywhere))
-			CPU_SET(i, &first);
-	sched_setaffinity(0, sizeof(first), &first);
 	open_bulk(kind);
 	send_chunk(kind);
 	wait_for_answers(kind, 1);
@@ -277,8 +269,28 @@ static double run_bulk(struct kind *kind)
 	wait_for_answers(kind, sent);
 	double rate = sent * 8.0 * sizeof(chunk) / (now_ns() - start);
 	close(kind->bulk);
-	sched_setaffinity(0, sizeof(anywhere), &anywhere);
 	return rate;
+}
+
+/* On the first CPU: the sink has the last, and where both shared one, that would be all that is seen. The best of
+ * several: one in six stalls on its way, whoever is asked about it. */
+static double run_bulk(struct kind *kind)
+{
+	double best = 0;
+	cpu_set_t anywhere, first;
+	CPU_ZERO(&first);
+	if (sched_getaffinity(0, sizeof(anywhere), &anywhere))
+		fail(kind, "sched_getaffinity");
+	for (int i = 0; i < CPU_SETSIZE && !CPU_COUNT(&first); i++)
+		if (CPU_ISSET(i, &anywhere))
+			CPU_SET(i, &first);
+	sched_setaffinity(0, sizeof(first), &first);
+	for (int i = 0; i < STREAMS; i++) {
+		double rate = run_stream(kind);
+		best = rate > best ? rate : best;
+	}
+	sched_setaffinity(0, sizeof(anywhere), &anywhere);
+	return best;
 }
 
 /* ---- Figures -------------------------------------------------------------------------------------------- */
