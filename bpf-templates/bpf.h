@@ -157,13 +157,13 @@ static __u64 (*const bpf_get_socket_cookie)(void *ctx) = (void *)46;
 static long (*const bpf_sock_ops_cb_flags_set)(struct bpf_sock_ops *ctx, int flags) = (void *)59;
 static long (*const bpf_sk_release)(void *sk) = (void *)86;
 static void *(*const bpf_sk_storage_get)(void *map, void *sk, void *value, __u64 flags) = (void *)107;
+static __u64 (*const bpf_jiffies64)(void) = (void *)118;
 static __u64 (*const bpf_get_netns_cookie)(void *ctx) = (void *)122;
 static long (*const bpf_sk_assign)(void *ctx, void *sk, __u64 flags) = (void *)124;
 static long (*const bpf_ringbuf_output)(void *map, void *data, __u64 size, __u64 flags) = (void *)130;
 static void *(*const bpf_ringbuf_reserve)(void *map, __u64 size, __u64 flags) = (void *)131;
 static void (*const bpf_ringbuf_submit)(void *data, __u64 flags) = (void *)132;
 static __u64 (*const bpf_ktime_get_coarse_ns)(void) = (void *)160;
-static __u64 (*const bpf_jiffies64)(void) = (void *)118;
 static long (*const bpf_loop)(__u32 count, void *callback, void *ctx, __u64 flags) = (void *)181;
 static long (*const bpf_set_retval)(int retval) = (void *)187;
 

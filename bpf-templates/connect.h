@@ -74,15 +74,6 @@ static __always_inline struct mesh_set *set_of(__u32 set, bool v6)
 	return bpf_map_lookup_elem(&sets, &key);
 }
 
-/* Share I of the arm, or NULL. The barrier keeps the compiler from adding twice, once for the check and
- * once for the address: the verifier would see a check of another register. */
-static __always_inline const volatile struct plan_split *split_of(const volatile struct plan_arm *arm, int i)
-{
-	__u32 at = arm->first + i;
-	asm volatile("" : "+r"(at));
-	return at < PLAN_SPLITS ? &plan_splits[at] : NULL;
-}
-
 struct draw {
 	__u32 left, total; /* of MESH_SPLITS weights, of a million at most (M0208) */
 	__u32 first, count, set;

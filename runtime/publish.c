@@ -18,8 +18,7 @@
 static int publish_classes(const struct generation *generation, const struct view *view)
 {
 	static const struct mesh_class nobody;
-	size_t page = sysconf(_SC_PAGESIZE), bytes = generation->endpoints * sizeof(struct mesh_class);
-	bytes = (bytes + page - 1) / page * page;
+	size_t bytes = generation->endpoints * sizeof(struct mesh_class);
 	uint64_t *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, generation->classes, 0);
 	if (at == MAP_FAILED)
 		return -errno;
@@ -98,8 +97,7 @@ static bool subsets_are_current(const uint64_t *sets, const struct generation *g
 static int publish_subsets(struct generation *generation, const struct view *view)
 {
 	uint32_t half = !generation->half, offset = half ? generation->backend_max / 2 : 0;
-	size_t page = sysconf(_SC_PAGESIZE), bytes = (size_t)generation->set_max * sizeof(struct mesh_set);
-	bytes = (bytes + page - 1) / page * page;
+	size_t bytes = generation->set_max * sizeof(struct mesh_set);
 	uint64_t *sets = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, generation->sets, 0);
 	if (sets == MAP_FAILED)
 		return -errno;

@@ -1,5 +1,5 @@
-/* Reads and forgets, until it is killed: stream ADDRESS PORT. Answers a byte for each MiB. On the last CPU, as who
- * sends is on the first (talk.c). */
+/* Reads and forgets, until it is killed: stream ADDRESS PORT [last]. Answers a byte for each MiB. `last`: on the last
+ * CPU, where who sends is on the first (talk.c). */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <pthread.h>

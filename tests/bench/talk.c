@@ -179,11 +179,7 @@ static double run_requests(struct kind *kind, bool fresh, int ms)
 
 static double run_fresh(struct kind *kind)
 {
-	struct lane kept[LANES];
-	memcpy(kept, kind->lanes, sizeof(kept));
-	double rate = run_requests(kind, true, slice_ms);
-	memcpy(kind->lanes, kept, sizeof(kept));
-	return rate;
+	return run_requests(kind, true, slice_ms);
 }
 
 static double latency_us(const struct kind *kind, double q)
@@ -204,11 +200,7 @@ static double latency_us(const struct kind *kind, double q)
  * first request is not counted. */
 static double run_kept(struct kind *kind)
 {
-	for (int i = 0; i < LANES; i++) {
-		if (kind->lanes[i].fd)
-			close(kind->lanes[i].fd);
-		kind->lanes[i].fd = 0;
-	}
+	memset(kind->lanes, 0, sizeof(kind->lanes));
 	run_requests(kind, false, 0);
 	uint64_t start = now_ns();
 	double before = cpu_us(kind), rate;
@@ -217,6 +209,8 @@ static double run_kept(struct kind *kind)
 	kind->request_us[kind->slices] = (cpu_us(kind) - before) / (rate * (now_ns() - start) / 1e9);
 	kind->p50_us[kind->slices] = latency_us(kind, 0.5);
 	kind->p99_us[kind->slices] = latency_us(kind, 0.99);
+	for (int i = 0; i < LANES; i++)
+		close(kind->lanes[i].fd);
 	return rate;
 }
 
